@@ -1,0 +1,66 @@
+# Everything that a person types. `make` alone shows this list.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+TIDEMARK_HOME ?= .tidemark
+export TIDEMARK_HOME
+
+# uv and pip keep their caches inside the repository: set-up touches nothing outside of it.
+UV_VERSION := 0.13.8
+UV := UV_CACHE_DIR=$(CURDIR)/.venv/cache UV_PYTHON_DOWNLOADS=never $(BIN)/uv
+TESTS ?= tests
+
+.PHONY: help setup demo ui test lint lock docs soak bench clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | \
+	  awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(READY) ## .venv from requirements.lock, Delta's JARs (once)
+
+demo: $(READY) ## a source database through bronze, silver and gold, in about two minutes
+	@$(BIN)/tidemark demo
+
+ui: $(READY) ## Airflow's UI on localhost with the demo's home; Ctrl-C stops it
+	@$(BIN)/tidemark ui
+
+test: $(READY) ## lint and every test
+	@$(MAKE) --no-print-directory lint
+	@$(BIN)/pytest $(TESTS)
+
+lint: $(READY) ## ruff, mypy, import-linter, the metadata
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/tidemark validate
+
+soak: $(READY) ## the property tests, with many more random examples
+	@TIDEMARK_SOAK=1 $(BIN)/pytest tests/unit tests/spark -m "not slow or slow"
+
+docs: $(READY) ## write docs/config.md anew from the metadata's model
+	@$(BIN)/python -m tidemark.config_docs > docs/config.md
+
+lock: $(READY) ## resolve requirements.lock anew from pyproject.toml
+	@$(UV) pip compile pyproject.toml --universal --generate-hashes --all-extras --group dev \
+	  --python-version 3.11 -o requirements.lock -q --custom-compile-command "make lock" --upgrade
+
+clean: ## remove .venv and the demo's home
+	rm -rf .venv .tidemark
+
+$(READY): requirements.lock pyproject.toml
+	@command -v java >/dev/null || { echo "Java 17 or newer is missing: install a JDK or JRE, \
+	such as Debian's openjdk-17-jre-headless, and run make again." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	  { echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "set-up: .venv from requirements.lock (about a minute, once)"
+	@$(PYTHON) -m venv .venv || { echo "python3 lacks venv: install Debian's python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip install -q --no-cache-dir --disable-pip-version-check uv==$(UV_VERSION)
+	@$(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@echo "set-up: Delta's JARs (about 20 seconds, once)"
+	@$(BIN)/python -m tidemark.jars
+	@touch $(READY)

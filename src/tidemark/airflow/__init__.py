@@ -1,0 +1,1 @@
+"""Tidemark in Airflow: the only package that imports it."""

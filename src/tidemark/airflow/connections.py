@@ -1,0 +1,53 @@
+"""From an Airflow connection to what opens the source, or to an error that says what to do."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from airflow.sdk import Connection
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from tidemark.errors import SourceError
+
+if TYPE_CHECKING:
+    from tidemark.metadata import Source
+
+SUPPORTED = ("sqlite",)
+
+
+def source_url(source: Source) -> str:
+    """Give the SQLAlchemy URL of a source. It may hold a password: never log it.
+
+    Raises:
+        SourceError: The connection is missing, of a type that can't be read, or incomplete.
+    """
+    name = source.source.connection
+    try:
+        connection = Connection.get(name)
+    except AirflowNotFoundException as error:
+        message = (
+            f"{source.path}: source.connection {name!r} is no Airflow connection; add it with "
+            f"`airflow connections add {name} --conn-type sqlite --conn-host /path/to/source.db`, "
+            f"or set AIRFLOW_CONN_{name.upper()}"
+        )
+        raise SourceError(message) from error
+    if connection.conn_type not in SUPPORTED:
+        message = (
+            f"{source.path}: the Airflow connection {name!r} is of type {connection.conn_type!r}, "
+            f"which can't be read; the supported types are: {', '.join(SUPPORTED)}"
+        )
+        raise SourceError(message)
+    return _sqlite_url(name, connection)
+
+
+def _sqlite_url(name: str, connection: Connection) -> str:
+    # A URI (sqlite:////data/source.db) puts the path in `schema`, a form or JSON in `host`.
+    path = connection.host or connection.schema or ""
+    if not PurePath(path).is_absolute():
+        message = (
+            f"the Airflow connection {name!r} (sqlite) names the file {path!r}; "
+            "give the absolute path of the database as its host"
+        )
+        raise SourceError(message)
+    return f"sqlite:///{path}"

@@ -1,0 +1,125 @@
+"""What a run may be asked for: the Dag's params, and what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Param
+
+from tidemark.errors import ConfigError
+from tidemark.suggestions import did_you_mean
+from tidemark.windows import Interval
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import DagRunProtocol
+
+    from tidemark.metadata import Source, Table
+
+_BACKFILL = "backfill"
+_MOMENT = "2026-01-31 or 2026-01-31T10:00:00 (UTC unless it carries an offset)"
+
+
+def dag_params(source: Source) -> dict[str, Param]:
+    """Give the params of a source's Dag, as the trigger form in the UI shows them.
+
+    Their schemas check the kind of a value only: what a value means is checked in the run's first
+    tasks, so that the message can name the nearest table.
+    """
+    return {
+        "tables": Param(
+            [],
+            title="Tables",
+            type="array",
+            items={"type": "string"},
+            examples=list(source.tables),
+            description="The tables to run; none chosen: all of them.",
+        ),
+        "from_date": Param(
+            None,
+            title="From",
+            type=["null", "string"],
+            description="Read the rows whose cursor is at or after this moment, instead of those "
+            f"above the watermark, which stays where it is: {_MOMENT}.",
+        ),
+        "to_date": Param(
+            None,
+            title="To",
+            type=["null", "string"],
+            description="… and before this moment; a plain date includes its whole day: "
+            f"{_MOMENT}.",
+        ),
+    }
+
+
+def chosen_tables(
+    source: Source, params: Mapping[str, Any], conf: Iterable[str]
+) -> tuple[Table, ...]:
+    """Give the tables that a run is to handle, in the metadata's order.
+
+    Args:
+        source: The run's source.
+        params: The run's params.
+        conf: The names that the run's configuration holds: a misspelt one must not silently run
+            everything.
+
+    Raises:
+        ConfigError: A table or a name in `conf` is unknown; the message names the nearest.
+    """
+    allowed = dag_params(source)
+    for name in conf:
+        if name not in allowed:
+            hint = did_you_mean(name, allowed)
+            message = (
+                f"{source.name}: the run's configuration holds {name!r}, which is no param{hint} "
+                f"(allowed: {', '.join(allowed)})"
+            )
+            raise ConfigError(message)
+    return source.tables_named(params["tables"] or ())
+
+
+def chosen_interval(params: Mapping[str, Any], dag_run: DagRunProtocol) -> Interval | None:
+    """Give the span of time that replaces the watermark's window.
+
+    Returns:
+        ``from_date`` and ``to_date`` if either is given, else a backfill's data interval (UTC);
+        None for every other run, which reads from the watermark on.
+
+    Raises:
+        ConfigError: A value is no date, or the span is empty.
+    """
+    if params["from_date"] or params["to_date"]:
+        return _asked_interval(params["from_date"], params["to_date"])
+    if dag_run.run_type == _BACKFILL:
+        return Interval(dag_run.data_interval_start, dag_run.data_interval_end)
+    return None
+
+
+def _asked_interval(from_date: str | None, to_date: str | None) -> Interval:
+    start = _moment("from_date", from_date, whole_day=False) if from_date else None
+    end = _moment("to_date", to_date, whole_day=True) if to_date else None
+    if start and end and start >= end:
+        message = f"from_date {from_date!r} is not before to_date {to_date!r}: no row lies between"
+        raise ConfigError(message)
+    return Interval(start, end)
+
+
+def _moment(name: str, text: str, *, whole_day: bool) -> datetime:
+    """Read a date or timestamp; `whole_day` moves a plain date to the end of its day."""
+    try:
+        moment = datetime.fromisoformat(text.strip())
+        if whole_day and _is_plain_date(text.strip()):
+            moment += timedelta(days=1)
+        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        message = f"{name} {text!r} is no date ({error}); write {_MOMENT}"
+        raise ConfigError(message) from error
+
+
+def _is_plain_date(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True

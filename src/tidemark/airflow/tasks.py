@@ -1,0 +1,164 @@
+"""What the tasks do: each a thin call of the library, and what it did put into the run's report.
+
+Every value that a task returns is JSON: it travels to the next task as an XCom.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowSkipException
+
+from tidemark import ingest, pending, report
+from tidemark.airflow.compute import require_connection
+from tidemark.airflow.connections import source_url
+from tidemark.airflow.params import chosen_interval, chosen_tables
+from tidemark.errors import PipelineError
+from tidemark.settings import load_settings
+from tidemark.storage import open_store
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import DagRunProtocol, RuntimeTaskInstanceProtocol
+
+    from tidemark.metadata import Source, Table
+
+_log = logging.getLogger(__name__)
+
+
+def lookup_watermark(
+    source: Source, table: Table, *, params: Mapping[str, Any], dag_run: DagRunProtocol
+) -> dict[str, Any]:
+    """Look up how far the table was read: its watermark in `cdc.json`."""
+    chosen = chosen_tables(source, params, dag_run.conf or ())
+    chosen_interval(params, dag_run)
+    if table not in chosen:
+        names = ", ".join(t.lake_name for t in chosen)
+        raise AirflowSkipException(f"{table.lake_name} is not in this run, which is for {names}")
+    return ingest.lookup_watermark(_job(source, table, dag_run))
+
+
+def copy_to_bronze(
+    source: Source,
+    table: Table,
+    lookup: dict[str, Any],
+    *,
+    params: Mapping[str, Any],
+    dag_run: DagRunProtocol,
+) -> dict[str, Any]:
+    """Copy the rows of the window into one immutable Parquet file in bronze.
+
+    One read of a table at a time, across runs and backfills. A retry is a new read.
+    """
+    job = _job(source, table, dag_run)
+    copied = ingest.copy_to_bronze(job, lookup, chosen_interval(params, dag_run))
+    _record(source, dag_run, f"copy.{table.lake_name}", copied)
+    return copied
+
+
+def has_rows(table: Table, copied: dict[str, Any]) -> str:
+    """Go on to `advance_watermark` if rows were published, else to `discard_empty`."""
+    step = advance_watermark if copied["rows"] else discard_empty
+    return f"{table.lake_name}.{step.__name__}"
+
+
+def advance_watermark(
+    source: Source, table: Table, copied: dict[str, Any], *, dag_run: DagRunProtocol
+) -> dict[str, Any]:
+    """Move the watermark forward to the window's end, now that its rows are durable in bronze.
+
+    It never moves backwards, and a backfill does not move it at all.
+    """
+    advanced = ingest.advance_watermark(_job(source, table, dag_run), copied)
+    _record(source, dag_run, f"watermark.{table.lake_name}", advanced)
+    return advanced
+
+
+def discard_empty(
+    source: Source, table: Table, copied: dict[str, Any], *, dag_run: DagRunProtocol
+) -> None:
+    """Remove the temporary file of a read that brought no new row: nothing is published."""
+    ingest.discard_empty(_job(source, table, dag_run), copied)
+
+
+def pending_for_silver(
+    source: Source, *, params: Mapping[str, Any], dag_run: DagRunProtocol
+) -> list[str]:
+    """Name the tables whose bronze holds what silver has not, also from earlier runs.
+
+    If there is none the task is skipped, and so is silver: Spark is not started.
+    """
+    names = [t.lake_name for t in chosen_tables(source, params, dag_run.conf or ())]
+    lake = load_settings().lake
+    return _or_skip("silver", pending.silver_pending(open_store(lake.root), lake, names))
+
+
+def pending_for_gold(
+    source: Source, *, params: Mapping[str, Any], dag_run: DagRunProtocol
+) -> list[str]:
+    """Name the tables whose silver holds what gold has not, also from earlier runs.
+
+    If there is none the task is skipped, and so is gold: Spark is not started.
+    """
+    chosen = chosen_tables(source, params, dag_run.conf or ())
+    names = [t.lake_name for t in chosen if t.gold]
+    lake = load_settings().lake
+    return _or_skip("gold", pending.gold_pending(open_store(lake.root), lake, names))
+
+
+def report_run(
+    source: Source, *, dag_run: DagRunProtocol, ti: RuntimeTaskInstanceProtocol
+) -> None:
+    """Log what the run did, table by table, and fail if any of its tasks failed.
+
+    A failed table does not hold up the others, but the run ends red and says what was left out.
+    """
+    lake = load_settings().lake
+    done = report.load(open_store(lake.root), lake, source.name, dag_run.run_id)
+    _log.info("\n%s", report.render_text(done))
+    # The report's failures are those of every attempt; the states are what holds now.
+    states = ti.get_task_states(dag_id=dag_run.dag_id, run_ids=[dag_run.run_id])
+    reasons = {failure.task_id: failure.exception for failure in done.failures}
+    message = failure_message(source.name, states.get(dag_run.run_id, {}), reasons)
+    if message:
+        raise PipelineError(message)
+
+
+def failure_message(
+    source: str, states: Mapping[str, str | None], reasons: Mapping[str, str]
+) -> str | None:
+    """Say which tasks failed, why, and what was left out; None if nothing failed."""
+    failed = sorted(task for task, state in states.items() if state == "failed")
+    left_out = sorted(task for task, state in states.items() if state == "upstream_failed")
+    if not failed and not left_out:
+        return None
+    lines = [f"{source}: failed: {', '.join(failed)}; everything else is done"]
+    lines += [f"  {task}: {reasons.get(task, 'see its log')}" for task in failed]
+    if left_out:
+        lines.append(f"  left out because of that: {', '.join(left_out)}")
+    lines.append("  mend it and run again, or clear the failed tasks: nothing is lost or doubled")
+    return "\n".join(lines)
+
+
+def _or_skip(layer: str, tables: list[str]) -> list[str]:
+    if not tables:
+        raise AirflowSkipException(f"no table waits for {layer}: Spark is not started")
+    require_connection()
+    return tables
+
+
+def _job(source: Source, table: Table, dag_run: DagRunProtocol) -> ingest.TableJob:
+    lake = load_settings().lake
+    return ingest.TableJob(
+        store=open_store(lake.root),
+        lake=lake,
+        table=table,
+        run_id=dag_run.run_id,
+        url=source_url(source),
+    )
+
+
+def _record(source: Source, dag_run: DagRunProtocol, part: str, value: dict[str, Any]) -> None:
+    lake = load_settings().lake
+    report.record(open_store(lake.root), lake, source.name, dag_run.run_id, part, value)

@@ -1,0 +1,118 @@
+"""Arrow batches → one bronze Parquet file, whole or absent."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tidemark.digest import DIGEST_TYPE
+from tidemark.errors import LakeError
+
+META_FIELDS = (
+    pa.field("_sequence", pa.timestamp("us", tz="UTC"), nullable=False),
+    pa.field("_operation", pa.string(), nullable=False),
+    pa.field("_source_sequence", pa.string()),
+    pa.field("_digest", DIGEST_TYPE),
+    pa.field("_run_id", pa.string()),
+)
+META_COLUMNS = tuple(f.name for f in META_FIELDS)
+
+
+@dataclass(frozen=True)
+class ReadStamp:
+    """What every row of one read carries.
+
+    Attributes:
+        sequence: The read's reserved sequence, UTC.
+        operation: insert, update, upsert or delete.
+        run_id: The Dag run that read it.
+    """
+
+    sequence: datetime
+    operation: str
+    run_id: str
+
+
+def bronze_schema(source: pa.Schema) -> pa.Schema:
+    """Give the schema of a bronze file: the source's columns first, then Tidemark's."""
+    return pa.schema([*source, *META_FIELDS])
+
+
+def stamp(rows: pa.RecordBatch, digests: pa.Array, read: ReadStamp) -> pa.RecordBatch:
+    """Put Tidemark's columns behind a batch's own."""
+    size = rows.num_rows
+    meta = [
+        pa.repeat(pa.scalar(read.sequence, META_FIELDS[0].type), size),
+        pa.repeat(pa.scalar(read.operation), size),
+        pa.nulls(size, pa.string()),
+        digests,
+        pa.repeat(pa.scalar(read.run_id), size),
+    ]
+    return pa.RecordBatch.from_arrays(
+        [*rows.columns, *meta], schema=bronze_schema(rows.schema)
+    )
+
+
+@dataclass
+class ParquetFile:
+    """A Parquet file (snappy) in the making, batch by batch, under a temporary name.
+
+    Use as a context manager: an error inside removes the file.
+
+    Raises:
+        LakeError: The disk refuses (it is full, say).
+    """
+
+    path: Path
+    schema: pa.Schema
+    facts: Mapping[str, str] = field(default_factory=dict)
+    rows: int = 0
+
+    def __enter__(self) -> Self:
+        """Create the file."""
+        with self._explained():
+            schema = self.schema.with_metadata({f"tidemark.{k}": v for k, v in self.facts.items()})
+            self._writer = pq.ParquetWriter(self.path, schema, compression="snappy")
+        return self
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append a batch; an empty one leaves no row group."""
+        if batch.num_rows:
+            with self._explained():
+                self._writer.write_batch(batch)
+            self.rows += batch.num_rows
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the file, or remove it after an error."""
+        if kind is None:
+            with self._explained():
+                self._writer.close()
+            return
+        with contextlib.suppress(OSError):
+            self._writer.close()
+        self.path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _explained(self):  # type: ignore[no-untyped-def]  # a generator's type says nothing here
+        try:
+            yield
+        except OSError as error:
+            self.path.unlink(missing_ok=True)
+            message = (
+                f"{self.path}: {error.strerror or error}; free space or mend the lake's disk, then "
+                "run again: nothing was published and the watermark has not moved"
+            )
+            raise LakeError(message) from error

@@ -1,0 +1,1 @@
+"""Source database → Arrow batches, one module per strategy."""

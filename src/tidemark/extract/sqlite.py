@@ -1,0 +1,91 @@
+"""What is particular to SQLite: opened read-only, under the schema's name, with real timestamps.
+
+SQLite has no timestamp type: it stores text, and compares text. ``tidemark_instant`` is the CAST
+that it lacks; with it '2026-01-01T10:00:00' and '2026-01-01 10:00:00.000' are equal.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from tidemark.errors import SourceError
+from tidemark.windows import Kind, ordinal
+
+_LOCK_SECONDS = 10.0
+_DECIMAL = re.compile(r"(?:DECIMAL|NUMERIC)\s*\((\d+)(?:\s*,\s*(\d+))?\)")
+_TYPES: tuple[tuple[str, pa.DataType], ...] = (
+    (r"TIMESTAMP|DATETIME", pa.timestamp("us")),
+    (r"DATE$", pa.date32()),
+    (r"BOOL", pa.bool_()),
+    (r"INT", pa.int64()),
+    (r"CHAR|TEXT|CLOB|UUID|JSON", pa.string()),
+    (r"BLOB|BINARY", pa.binary()),
+    (r"REAL|FLOA|DOUB", pa.float64()),
+    (r"NUMERIC|DECIMAL", pa.string()),
+)
+
+
+def create_engine(url: sa.URL, schema: str) -> sa.Engine:
+    """Open a database file read-only and attach it under the schema's name.
+
+    Args:
+        url: ``sqlite:////absolute/path``.
+        schema: The name that stands before the table's in the metadata, such as ``dbo``.
+
+    Raises:
+        SourceError: There is no such file. (SQLite would create an empty database.)
+    """
+    path = Path(url.database or "")
+    if not path.is_file():
+        message = (
+            f"source {path}: there is no such SQLite file; correct the Airflow connection's host, "
+            "or write the sample with `tidemark sample`"
+        )
+        raise SourceError(message)
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            ":memory:", uri=True, timeout=_LOCK_SECONDS, check_same_thread=False
+        )
+        name = schema.replace('"', '""')
+        connection.execute(f'ATTACH ? AS "{name}"', (f"file:{quote(str(path))}?mode=ro",))
+        connection.create_function("tidemark_instant", 1, _instant, deterministic=True)
+        return connection
+
+    return sa.create_engine("sqlite://", creator=connect, poolclass=sa.pool.NullPool)
+
+
+def arrow_type(declared: str) -> pa.DataType | None:
+    """Give the Arrow type of a column by its declared type; None if it is none that we know."""
+    upper = declared.upper().strip()
+    exact = _DECIMAL.match(upper)
+    if exact:
+        return pa.decimal128(int(exact.group(1)), int(exact.group(2) or 0))
+    return next((kind for pattern, kind in _TYPES if re.search(pattern, upper)), None)
+
+
+def comparable(expression: sa.ColumnElement[object], kind: Kind) -> sa.ColumnElement[object]:
+    """Wrap a cursor or a bound so that it compares as what it is."""
+    if kind == "timestamp":
+        return sa.func.tidemark_instant(expression)
+    if kind == "date":
+        return sa.func.date(expression)
+    return sa.cast(expression, sa.Integer) if kind == "integer" else expression
+
+
+def clock(connection: sa.Connection) -> datetime:
+    """Read the source's own clock, UTC."""
+    text = connection.execute(sa.select(sa.func.strftime("%Y-%m-%dT%H:%M:%f", "now"))).scalar_one()
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def _instant(text: str | None) -> str | None:
+    # A fixed width makes the order of the texts the order of the instants.
+    return None if text is None else f"{ordinal('timestamp', str(text)):020d}"

@@ -1,0 +1,75 @@
+"""Rows of the database's driver → Arrow columns with the source's types kept.
+
+Nothing is guessed and nothing is rounded: a value that does not fit its column's type is an error
+that names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+
+from tidemark.errors import SourceError
+
+
+def record_batch(rows: Sequence[Sequence[Any]], columns: pa.Schema, table: str) -> pa.RecordBatch:
+    """Turn rows (in the order of `columns`) into a batch.
+
+    Raises:
+        SourceError: A value does not fit; names table, column, value and type.
+    """
+    values = list(zip(*rows, strict=True)) if rows else [()] * len(columns)
+    arrays = [_array(column, field, table) for column, field in zip(values, columns, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=columns)
+
+
+def _array(values: Sequence[Any], field: pa.Field, table: str) -> pa.Array:
+    convert = _converter(field.type)
+    try:
+        return convert(values)
+    except (pa.ArrowException, ValueError, TypeError, ArithmeticError):
+        bad = next((v for v in values if not _fits(convert, v)), values[0])
+        message = (
+            f"table {table}: column {field.name!r} holds {bad!r}, which is no {field.type}; "
+            "correct the row at the source, or its column's declared type"
+        )
+        raise SourceError(message) from None
+
+
+def _fits(convert: Callable[[Sequence[Any]], pa.Array], value: object) -> bool:
+    try:
+        convert([value])
+    except (pa.ArrowException, ValueError, TypeError, ArithmeticError):
+        return False
+    return True
+
+
+def _converter(kind: pa.DataType) -> Callable[[Sequence[Any]], pa.Array]:
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return lambda values: pa.array(values, pa.string()).cast(kind)
+    if pa.types.is_decimal(kind):
+        return lambda values: pa.array([_decimal(v) for v in values], kind)
+    if pa.types.is_boolean(kind):
+        return lambda values: pa.array([_boolean(v) for v in values], kind)
+    if pa.types.is_string(kind):
+        return lambda values: pa.array([_text(v) for v in values], kind)
+    return lambda values: pa.array(values, kind)
+
+
+def _decimal(value: object) -> Decimal | None:
+    return None if value is None else Decimal(str(value))
+
+
+def _boolean(value: object) -> bool | None:
+    if value not in (None, 0, 1):
+        message = f"{value!r} is no boolean"
+        raise ValueError(message)
+    return None if value is None else bool(value)
+
+
+def _text(value: object) -> str | None:
+    # SQLite's text columns may hold numbers, which its own CAST would print the same way.
+    return value if value is None or isinstance(value, str) else str(value)

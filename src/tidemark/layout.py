@@ -1,0 +1,118 @@
+"""Where things lie in the lake.
+
+``bronze/<Table>/`` and ``bronze/<Table>_cdc/cdc.json`` are Azure Data Factory's own layout, so that a
+team cuts over, or back, without a reload. Everything that is only ours lies under ``_tidemark/``,
+whose leading underscore makes Spark's readers pass it over.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+SEQUENCE_FORMAT = "%Y%m%dT%H%M%S%fZ"
+# ADF's own names: `<Table>_<utcNow()>` with colons, up to seven fractional digits, no extension.
+_ADF_STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,7}))?Z?$")
+_OWN_STAMP = re.compile(r"\d{8}T\d{12}Z$")
+_INTERNAL = "_tidemark"
+
+
+@dataclass(frozen=True)
+class Lake:
+    """A lake's root and the paths below it, all relative to the root and joined by ``/``.
+
+    Attributes:
+        root: An absolute folder or URL, without a trailing slash.
+    """
+
+    root: str
+
+    def url(self, relative: str) -> str:
+        """Give the absolute path or URL of a path of this lake."""
+        return f"{self.root}/{relative}"
+
+    def bronze_folder(self, table: str) -> str:
+        """Give the folder of a table's bronze files."""
+        return f"bronze/{table}"
+
+    def bronze_file(self, table: str, sequence: datetime) -> str:
+        """Give the name under which the read with this sequence is published."""
+        return f"{self.bronze_folder(table)}/{table}_{sequence_text(sequence)}.parquet"
+
+    def temporary_file(self, table: str, sequence: datetime) -> str:
+        """Give the name that a read writes to; readers skip what begins with ``_``."""
+        return f"{self.bronze_folder(table)}/_{table}_{sequence_text(sequence)}.parquet"
+
+    def state_folder(self, table: str) -> str:
+        """Give the folder of what is kept about a table's reads."""
+        return f"bronze/{table}_cdc"
+
+    def state_file(self, table: str) -> str:
+        """Give the watermark's file, ADF's ``cdc.json``."""
+        return f"{self.state_folder(table)}/cdc.json"
+
+    def digest_file(self, table: str, sequence: datetime) -> str:
+        """Give the file of the digests that the read with this sequence leaves behind."""
+        return f"{self.state_folder(table)}/digests_{sequence_text(sequence)}.parquet"
+
+    def silver(self, table: str) -> str:
+        """Give the Delta table of a table's current state."""
+        return f"silver/{table}"
+
+    def changes(self, table: str) -> str:
+        """Give the append-only Delta table of a table's distinct changes."""
+        return f"silver/{table}_changes"
+
+    def gold(self, name: str) -> str:
+        """Give a gold table's Delta table."""
+        return f"gold/{name}"
+
+    def marker(self, layer: str, table: str) -> str:
+        """Give the small file that says what a layer (silver, gold) has done of a table."""
+        return f"{_INTERNAL}/markers/{layer}/{table}.json"
+
+    def checkpoint(self, layer: str, name: str) -> str:
+        """Give the checkpoint folder of a table's stream into a layer."""
+        return f"{_INTERNAL}/checkpoints/{layer}/{name}"
+
+    def auxiliary(self, name: str) -> str:
+        """Give the Delta table that the local AUTO CDC keeps beside a gold table."""
+        return f"{_INTERNAL}/autocdc/{name}"
+
+    def run_folder(self, source: str, run_id: str) -> str:
+        """Give the folder of one Dag run's reports."""
+        return f"{_INTERNAL}/runs/{source}/{quote(run_id, safe='')}"
+
+    def alert_file(self, source: str) -> str:
+        """Give the file that remembers how a source's last run ended."""
+        return f"{_INTERNAL}/alerts/{source}.json"
+
+
+def sequence_text(sequence: datetime) -> str:
+    """Write a sequence (UTC, microseconds) as it stands in a file's name."""
+    return sequence.astimezone(UTC).strftime(SEQUENCE_FORMAT)
+
+
+def sequence_of(file_name: str) -> datetime | None:
+    """Read the sequence out of a bronze file's name, ours or ADF's.
+
+    Args:
+        file_name: The name without its folder.
+
+    Returns:
+        A UTC timestamp, cut to microseconds, or None if this is no bronze file's name (a
+        temporary file, a success marker).
+    """
+    if file_name.startswith(("_", ".")):
+        return None
+    stem = file_name.removesuffix(".parquet")
+    own = _OWN_STAMP.search(stem)
+    if own:
+        return datetime.strptime(own.group(), SEQUENCE_FORMAT).replace(tzinfo=UTC)
+    adf = _ADF_STAMP.search(stem)
+    if adf:
+        fraction = (adf.group(2) or "")[:6].ljust(6, "0")
+        return datetime.fromisoformat(f"{adf.group(1)}.{fraction}+00:00")
+    return None

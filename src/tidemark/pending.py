@@ -1,0 +1,96 @@
+"""Which tables wait for silver and gold: decided by what lies in the lake, not by this run.
+
+A run after a failed one so picks up what was left, and a run with nothing pending starts nothing.
+All of it is read without Spark.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from tidemark.errors import StateError
+from tidemark.layout import Lake, sequence_of
+from tidemark.storage import Store
+
+
+@dataclass(frozen=True)
+class BronzeSnapshot:
+    """What a table's bronze folder held at one moment.
+
+    Attributes:
+        newest: The published file with the greatest sequence; None if there is none.
+        count: How many files are published. A file that a slow read published late, under an
+            older sequence, shows in the count alone.
+    """
+
+    newest: str | None
+    count: int
+
+
+def bronze_snapshot(store: Store, lake: Lake, table: str) -> BronzeSnapshot:
+    """Look at a table's published bronze files, ours and ADF's."""
+    stamped = [(sequence_of(name), name) for name in store.names(lake.bronze_folder(table))]
+    published = [(sequence, name) for sequence, name in stamped if sequence is not None]
+    newest = max(published)[1] if published else None
+    return BronzeSnapshot(newest=newest, count=len(published))
+
+
+def silver_pending(store: Store, lake: Lake, tables: Iterable[str]) -> list[str]:
+    """Name the tables whose bronze holds a file that silver has not recorded as done."""
+    return [t for t in tables if _is_silver_pending(store, lake, t)]
+
+
+def mark_silver_done(store: Store, lake: Lake, table: str, snapshot: BronzeSnapshot) -> None:
+    """Record that silver holds everything that `snapshot`, taken before the merge, saw."""
+    _write(store, lake.marker("silver", table), asdict(snapshot))
+
+
+def silver_version(store: Store, lake: Lake, table: str) -> int | None:
+    """Give the newest commit of a table's changes; None before the first."""
+    commits = (name.partition(".") for name in store.names(f"{lake.changes(table)}/_delta_log"))
+    versions = [int(stem) for stem, _, rest in commits if rest == "json" and stem.isdigit()]
+    return max(versions, default=None)
+
+
+def gold_pending(store: Store, lake: Lake, tables: Iterable[str]) -> list[str]:
+    """Name the tables whose newest silver commit gold has not recorded as done."""
+    return [t for t in tables if _is_gold_pending(store, lake, t)]
+
+
+def mark_gold_done(store: Store, lake: Lake, table: str, version: int) -> None:
+    """Record that gold holds the changes up to `version`, looked up before gold began."""
+    _write(store, lake.marker("gold", table), {"silver_version": version})
+
+
+def _is_silver_pending(store: Store, lake: Lake, table: str) -> bool:
+    snapshot = bronze_snapshot(store, lake, table)
+    return snapshot.count > 0 and _read(store, lake.marker("silver", table)) != asdict(snapshot)
+
+
+def _is_gold_pending(store: Store, lake: Lake, table: str) -> bool:
+    version = silver_version(store, lake, table)
+    done = _read(store, lake.marker("gold", table)).get("silver_version")
+    return version is not None and version != done
+
+
+def _write(store: Store, path: str, value: dict[str, object]) -> None:
+    store.write(path, json.dumps(value, sort_keys=True).encode())
+
+
+def _read(store: Store, path: str) -> dict[str, object]:
+    content = store.read(path)
+    if content is None:
+        return {}
+    try:
+        value = json.loads(content.data)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        message = (
+            f"{path}: not a JSON object but {content.data[:80]!r}; delete the file: "
+            "the table's layer is then built up again from what is pending, without loss"
+        )
+        raise StateError(message)
+    return value

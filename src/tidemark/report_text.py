@@ -1,0 +1,117 @@
+"""A run's report as text of at most 100 columns, for the log, the mail and the terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable
+
+from tidemark.report_model import NotSeen, RunReport, TableReport
+
+WIDTH = 100
+
+
+def render_text(report: RunReport) -> str:
+    """Lay a report out for a log, a mail or a terminal: at most 100 columns."""
+    return "\n\n".join(part for part in (render_tables(report), render_failures(report)) if part)
+
+
+def render_tables(report: RunReport) -> str:
+    """Lay out what a run did with each table, and what it could not see."""
+    if not report.tables:
+        return "no table was read"
+    sections = [_grid(list(report.tables.values()))]
+    windows = [(t.name, _window(t)) for t in report.tables.values() if t.window]
+    sections += _section("rows read", windows)
+    dropped = [
+        (table, f"{name}: {count:,} rows")
+        for table, counts in sorted(report.dropped.items())
+        for name, count in sorted(counts.items())
+        if count
+    ]
+    sections += _section("dropped by an expectation of gold", dropped)
+    unseen = [(t.name, _unseen(n)) for t in report.tables.values() for n in t.not_seen if n.count]
+    sections += _section("not seen", unseen)
+    broken = [
+        (f"{layer}: {t.name}", error)
+        for t in report.tables.values()
+        for layer, error in (("silver", t.silver_error), ("gold", t.gold_error))
+        if error is not None
+    ]
+    return "\n\n".join(sections + _section("left out by a later layer", broken))
+
+
+def render_failures(report: RunReport) -> str:
+    """Lay out every failed task with its exception; empty if none failed."""
+    lines = ["failed tasks"] if report.failures else []
+    for failure in report.failures:
+        attempt = f" (try {failure.try_number})" if failure.try_number else ""
+        lines.append(f"  {failure.task_id}{attempt}")
+        for line in failure.exception.splitlines():
+            lines += textwrap.wrap(line, WIDTH, initial_indent="    ", subsequent_indent="    ")
+        if failure.log_url:
+            # Never wrapped: a link that is broken in two can't be followed.
+            lines.append(f"    {failure.log_url}")
+    return "\n".join(lines)
+
+
+def _grid(tables: list[TableReport]) -> str:
+    header = ("table", "published", "read", "unchanged", "silver", "gold", "watermark")
+    rows = [header] + [
+        (
+            table.name,
+            *(_number(count) for count in (table.rows, table.read, table.unchanged)),
+            "failed" if table.silver_error is not None else _number(table.silver_rows),
+            "failed" if table.gold_error is not None else _number(table.gold_rows),
+            table.watermark or "-",
+        )
+        for table in tables
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    # The name gives way: figures and watermarks must stay whole.
+    widths[0] = max(8, min(widths[0], WIDTH - sum(widths[1:]) - 2 * (len(header) - 1)))
+    return "\n".join(_grid_line(row, widths) for row in rows)
+
+
+def _grid_line(row: tuple[str, ...], widths: list[int]) -> str:
+    name, *numbers, watermark = row
+    cells = [_shorten(name, widths[0]).ljust(widths[0])]
+    cells += [text.rjust(width) for text, width in zip(numbers, widths[1:-1], strict=True)]
+    return _shorten("  ".join([*cells, watermark]), WIDTH)
+
+
+def _number(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
+
+
+def _shorten(text: str, width: int) -> str:
+    if len(text) <= width:
+        return text
+    head = (width - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
+
+
+def _window(table: TableReport) -> str:
+    return f"{table.window}{' (backfill: the watermark stays)' if table.backfill else ''}"
+
+
+def _unseen(found: NotSeen) -> str:
+    keys = ", ".join(found.keys)
+    more = ", …" if found.count > len(found.keys) else ""
+    return f"{found.reason}: {found.count:,} rows" + (f" ({keys}{more})" if keys else "")
+
+
+def _section(title: str, lines: Iterable[tuple[str, str]]) -> list[str]:
+    listed = [(_shorten(name, 40), text) for name, text in lines]
+    if not listed:
+        return []
+    indent = 4 + max(len(name) for name, _ in listed)
+    wrapped = [
+        textwrap.fill(
+            " ".join(text.split()),
+            WIDTH,
+            initial_indent=f"  {name.ljust(indent - 4)}  ",
+            subsequent_indent=" " * indent,
+        )
+        for name, text in listed
+    ]
+    return ["\n".join([title, *wrapped])]

@@ -1,0 +1,65 @@
+"""Where this project, its home and its lake are: read once from the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidemark.layout import Lake
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The places that every command agrees on, all absolute.
+
+    Attributes:
+        project: The checkout: the folder of ``dags/``, ``dlt/`` and ``spark_jobs/``.
+        home: ``TIDEMARK_HOME``: Airflow's home, the local lake and the sample source.
+        config: ``TIDEMARK_CONFIG``: the folder of the metadata files.
+        lake: ``TIDEMARK_LAKE``: the lake's root, a folder or a URL.
+    """
+
+    project: Path
+    home: Path
+    config: Path
+    lake: Lake
+
+    @property
+    def rules_folder(self) -> Path:
+        """The folder of the cleaning rules, a file per source."""
+        return self.project / "spark_jobs" / "rules"
+
+    @property
+    def jobs_folder(self) -> Path:
+        """The folder of the Spark jobs' entry points."""
+        return self.project / "spark_jobs"
+
+    @property
+    def pipeline_folder(self) -> Path:
+        """The folder of the gold pipeline's source files."""
+        return self.project / "dlt"
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings; relative paths count from the project's folder."""
+    env = os.environ if environ is None else environ
+    project = _project_folder(env)
+    home = project / env.get("TIDEMARK_HOME", ".tidemark")
+    lake = env.get("TIDEMARK_LAKE") or str(home / "lake")
+    if "://" not in lake:
+        lake = str(project / lake)
+    config = project / env.get("TIDEMARK_CONFIG", "config")
+    return Settings(project=project, home=home, config=config, lake=Lake(lake.rstrip("/")))
+
+
+def _project_folder(env: Mapping[str, str]) -> Path:
+    if env.get("TIDEMARK_PROJECT"):
+        return Path(env["TIDEMARK_PROJECT"]).resolve()
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "dags").is_dir() and (folder / "dlt").is_dir():
+            return folder
+    # An editable installation lies in its checkout's src/.
+    return Path(__file__).resolve().parents[2]

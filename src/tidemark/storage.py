@@ -1,0 +1,191 @@
+"""The few operations that Tidemark asks of a lake's storage, on a local folder.
+
+Every write is whole or absent: readers never see half a file, and two writers can't both win.
+An object store offers the same by its ETags and conditional creation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tidemark.errors import LakeError, ReadOvertaken
+
+
+@dataclass(frozen=True)
+class Content:
+    """A file's bytes and the version (an ETag) that a conditional write compares with."""
+
+    data: bytes
+    version: str
+
+
+class Store(Protocol):
+    """A lake's storage; every path is relative to the lake's root."""
+
+    def read(self, path: str) -> Content | None:
+        """Read a whole small file; None if there is none."""
+
+    def write_if(self, path: str, data: bytes, version: str | None) -> str:
+        """Replace a small file if it still has `version` (None: if there is none).
+
+        Raises:
+            ReadOvertaken: Somebody else has written it since.
+        """
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write a small file whole, whatever was there."""
+
+    def names(self, folder: str) -> list[str]:
+        """List the file names directly in a folder, sorted; empty if there is no folder."""
+
+    def local_path(self, path: str) -> Path:
+        """Give a place on this machine's disk to write a large file to, its folder made."""
+
+    def publish(self, temporary: str, final: str) -> None:
+        """Make a finished file visible under its final name, whole, never overwriting.
+
+        Raises:
+            ReadOvertaken: The final name is taken.
+        """
+
+    def remove(self, path: str) -> None:
+        """Remove a file if it is there."""
+
+
+def open_store(root: str) -> LocalStore:
+    """Open a lake's storage by its root.
+
+    Raises:
+        LakeError: The root is a URL of a kind that this version can't open.
+    """
+    if "://" in root and not root.startswith("file://"):
+        scheme = root.split("://", 1)[0]
+        message = (
+            f"lake {root!r}: storage of kind {scheme!r} is not supported yet; "
+            "set TIDEMARK_LAKE to a local folder"
+        )
+        raise LakeError(message)
+    return LocalStore(Path(root.removeprefix("file://")))
+
+
+@dataclass(frozen=True)
+class LocalStore:
+    """A folder on this machine's disk."""
+
+    root: Path
+
+    def read(self, path: str) -> Content | None:
+        """Read a whole small file; None if there is none."""
+        with _explained(path):
+            try:
+                data = (self.root / path).read_bytes()
+            except FileNotFoundError:
+                return None
+        return Content(data, _version(data))
+
+    def write_if(self, path: str, data: bytes, version: str | None) -> str:
+        """Replace a small file if it still has `version` (None: if there is none)."""
+        with self._locked(path):
+            current = self.read(path)
+            if (current.version if current else None) != version:
+                message = f"{path}: written by another read meanwhile; retry as a new read"
+                raise ReadOvertaken(message)
+            self.write(path, data)
+        return _version(data)
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write a small file whole, whatever was there."""
+        target = self.local_path(path)
+        with _explained(path):
+            handle, name = tempfile.mkstemp(prefix="_", dir=target.parent)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                Path(name).replace(target)
+            except BaseException:
+                Path(name).unlink(missing_ok=True)
+                raise
+            _sync_folder(target.parent)
+
+    def names(self, folder: str) -> list[str]:
+        """List the file names directly in a folder, sorted; empty if there is no folder."""
+        with _explained(folder):
+            try:
+                return sorted(e.name for e in os.scandir(self.root / folder) if e.is_file())
+            except FileNotFoundError:
+                return []
+
+    def local_path(self, path: str) -> Path:
+        """Give a place on this machine's disk to write a large file to, its folder made."""
+        target = self.root / path
+        with _explained(path):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        return target
+
+    def publish(self, temporary: str, final: str) -> None:
+        """Make a finished file visible under its final name, whole, never overwriting."""
+        source, target = self.root / temporary, self.root / final
+        with _explained(final):
+            _sync_file(source)
+            try:
+                # A link fails where the name is taken; a rename would overwrite.
+                os.link(source, target)
+            except FileExistsError:
+                message = f"{final}: already published; retry as a new read"
+                raise ReadOvertaken(message) from None
+            source.unlink()
+            _sync_folder(target.parent)
+
+    def remove(self, path: str) -> None:
+        """Remove a file if it is there."""
+        with _explained(path):
+            (self.root / path).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _locked(self, path: str) -> Iterator[None]:
+        lock = self.local_path(path).with_name(f"_{Path(path).name}.lock")
+        with lock.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def _version(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _explained(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        remedy = {
+            errno.ENOSPC: "free space on the lake's disk; the next run reads the same rows again",
+            errno.EACCES: "let the user who runs Airflow write there",
+            errno.EROFS: "mount the lake's disk for writing",
+        }.get(error.errno or 0, "mend it and run again; nothing is lost")
+        message = f"{path}: {error.strerror or error}; {remedy}"
+        raise LakeError(message) from error

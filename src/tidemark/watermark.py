@@ -1,0 +1,209 @@
+"""The watermark store: ``bronze/<Table>_cdc/cdc.json``.
+
+The ``cdc`` key is Azure Data Factory's: a cursor value up to which all rows are in bronze. What
+Tidemark keeps lies beside it under ``tidemark``. ADF rewrites the whole file, so a file without
+that part was written by ADF, and its value is gone on from.
+
+The file changes by compare-and-set only: of two writers one wins and the other starts anew.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tidemark.errors import ReadOvertaken, StateError
+from tidemark.layout import Lake, sequence_of
+from tidemark.storage import Content, Store
+from tidemark.windows import Kind, ordinal
+
+_FORMAT = 1
+_ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class TableState:
+    """What is stored about a table's reads.
+
+    Attributes:
+        cdc: The watermark, in the source's own text form; None before the first read.
+        reserved: The sequence of the newest read that has begun, UTC.
+        advanced: The sequence of the newest read that moved the watermark, UTC.
+        digests: The file of the digests that this read left behind.
+        foreign: Whether another writer (ADF) wrote the file last.
+        version: The file's version, for the next compare-and-set; None: no file.
+    """
+
+    cdc: str | None = None
+    reserved: datetime | None = None
+    advanced: datetime | None = None
+    digests: str | None = None
+    foreign: bool = False
+    version: str | None = None
+
+
+def load_state(store: Store, lake: Lake, table: str) -> TableState:
+    """Read a table's state; an empty one where there is no file.
+
+    Raises:
+        StateError: The file holds something else than a state, ADF's or ours.
+    """
+    path = lake.state_file(table)
+    content = store.read(path)
+    return TableState() if content is None else _parse(path, content)
+
+
+def reserve(store: Store, lake: Lake, table: str, now: datetime | None = None) -> datetime:
+    """Begin a read: take a sequence greater than every earlier one of the table.
+
+    Args:
+        store: The lake's storage.
+        lake: The lake's layout.
+        table: The table's name in the lake.
+        now: UTC; the clock is used without it.
+
+    Returns:
+        The read's ``_sequence``: UTC, microseconds.
+
+    Raises:
+        StateError: The state can't be read.
+        ReadOvertaken: Other reads kept getting in between.
+    """
+
+    def change(state: TableState) -> TableState:
+        names = store.names(lake.bronze_folder(table))
+        known = [s for s in (state.reserved, state.advanced, *map(sequence_of, names)) if s]
+        floor = max(known, default=None)
+        moment = (now or datetime.now(UTC)).astimezone(UTC)
+        if floor is not None and moment <= floor:
+            moment = floor + timedelta(microseconds=1)
+        return replace(state, reserved=moment)
+
+    state = _update(store, lake, table, change)
+    if state.reserved is None:
+        message = f"table {table}: the reservation was not stored"
+        raise StateError(message)
+    return state.reserved
+
+
+def check_not_overtaken(store: Store, lake: Lake, table: str, sequence: datetime) -> None:
+    """Refuse to go on with a read after a later one has begun.
+
+    Raises:
+        ReadOvertaken: A later read of the table was reserved since.
+    """
+    state = load_state(store, lake, table)
+    if state.reserved is not None and state.reserved > sequence:
+        message = (
+            f"table {table}: the read of {sequence.isoformat()} was overtaken by one of "
+            f"{state.reserved.isoformat()}; it publishes nothing and is tried again as a new read"
+        )
+        raise ReadOvertaken(message)
+
+
+@dataclass(frozen=True)
+class Advance:
+    """What a finished read leaves behind.
+
+    Attributes:
+        sequence: The read's own, UTC.
+        high: The cursor value up to which all rows are now in bronze.
+        digests: The digests' file of that read, relative to the lake.
+    """
+
+    sequence: datetime
+    high: str
+    digests: str | None
+
+
+def advance(store: Store, lake: Lake, table: str, kind: Kind, step: Advance) -> TableState:
+    """Move a table's watermark forward; a step that isn't forward is a successful no-op.
+
+    Returns:
+        The state that is stored afterwards.
+    """
+
+    def change(state: TableState) -> TableState:
+        late = state.advanced is not None and step.sequence <= state.advanced
+        if late or _is_below(table, kind, step.high, state.cdc):
+            return state
+        return replace(state, cdc=step.high, advanced=step.sequence, digests=step.digests)
+
+    return _update(store, lake, table, change)
+
+
+def _is_below(table: str, kind: Kind, high: str, stored: str | None) -> bool:
+    try:
+        return stored is not None and ordinal(kind, high) < ordinal(kind, stored)
+    except ValueError as error:
+        message = (
+            f"table {table}: cdc.json holds {error}, its cursor's kind; restore the file, or set "
+            'its "cdc" to a value from which to read on'
+        )
+        raise StateError(message) from error
+
+
+def _update(store: Store, lake: Lake, table: str, change: Any) -> TableState:
+    path = lake.state_file(table)
+    for _ in range(_ATTEMPTS):
+        state = load_state(store, lake, table)
+        wanted = change(state)
+        if wanted == state:
+            return state
+        try:
+            version = store.write_if(path, _format(wanted), state.version)
+        except ReadOvertaken:
+            continue
+        return replace(wanted, foreign=False, version=version)
+    message = f"{path}: {_ATTEMPTS} other writers got in between; retry as a new read"
+    raise ReadOvertaken(message)
+
+
+def _format(state: TableState) -> bytes:
+    own = {
+        "format": _FORMAT,
+        "reserved": state.reserved.isoformat() if state.reserved else None,
+        "advanced": state.advanced.isoformat() if state.advanced else None,
+        "digests": state.digests,
+    }
+    return json.dumps({"cdc": state.cdc, "tidemark": own}).encode()
+
+
+def _parse(path: str, content: Content) -> TableState:
+    try:
+        value = _first_object(content.data.decode("utf-8-sig"))
+        own = value.get("tidemark")
+        cdc = value["cdc"]
+        stored = {} if own is None else dict(own)
+        return TableState(
+            cdc=str(cdc) if cdc not in (None, "") else None,
+            reserved=_moment(stored.get("reserved")),
+            advanced=_moment(stored.get("advanced")),
+            digests=stored.get("digests"),
+            foreign=own is None,
+            version=content.version,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        message = (
+            f"{path}: no watermark can be read from {content.data[:80]!r} ({error!r}); restore "
+            'the file, or write {"cdc": "<value>"} with the value from which to read on, or '
+            "delete it: then the whole table is read again, and nothing is doubled in silver"
+        )
+        raise StateError(message) from error
+
+
+def _first_object(text: str) -> dict[str, Any]:
+    # ADF's JSON sink writes an object, an array of one, or JSON lines, as it is set up.
+    value, _ = json.JSONDecoder().raw_decode(text.strip())
+    if isinstance(value, list):
+        value = value[0] if value else None
+    if not isinstance(value, dict):
+        message = "not an object"
+        raise ValueError(message)
+    return value
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text).astimezone(UTC) if text else None
