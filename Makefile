@@ -12,6 +12,7 @@ export TIDEMARK_HOME
 UV_VERSION := 0.13.8
 UV := UV_CACHE_DIR=$(CURDIR)/.venv/cache UV_PYTHON_DOWNLOADS=never $(BIN)/uv
 TESTS ?= tests
+PORT ?= 8080
 
 .PHONY: help setup demo ui test lint lock docs soak bench clean
 
@@ -25,7 +26,7 @@ demo: $(READY) ## a source database through bronze, silver and gold, in about tw
 	@$(BIN)/tidemark demo
 
 ui: $(READY) ## Airflow's UI on localhost with the demo's home; Ctrl-C stops it
-	@$(BIN)/tidemark ui
+	@$(BIN)/tidemark ui --port $(PORT)
 
 test: $(READY) ## lint and every test
 	@$(MAKE) --no-print-directory lint

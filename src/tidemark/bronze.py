@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -56,9 +56,7 @@ def stamp(rows: pa.RecordBatch, digests: pa.Array, read: ReadStamp) -> pa.Record
         digests,
         pa.repeat(pa.scalar(read.run_id), size),
     ]
-    return pa.RecordBatch.from_arrays(
-        [*rows.columns, *meta], schema=bronze_schema(rows.schema)
-    )
+    return pa.RecordBatch.from_arrays([*rows.columns, *meta], schema=bronze_schema(rows.schema))
 
 
 @dataclass
@@ -106,7 +104,7 @@ class ParquetFile:
         self.path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _explained(self):  # type: ignore[no-untyped-def]  # a generator's type says nothing here
+    def _explained(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

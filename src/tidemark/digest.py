@@ -57,7 +57,7 @@ def _canonical(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     if pa.types.is_floating(kind):
         return _float_bits(values)
     if pa.types.is_temporal(kind):
-        width = pa.int32() if kind.bit_width == 32 else pa.int64()
+        width = pa.int64() if kind.bit_width == pa.int64().bit_width else pa.int32()
         return values.view(width).cast(pa.string())
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return pl.Series(values).bin.encode("hex").to_arrow().cast(pa.string())

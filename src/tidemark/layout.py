@@ -1,7 +1,7 @@
 """Where things lie in the lake.
 
-``bronze/<Table>/`` and ``bronze/<Table>_cdc/cdc.json`` are Azure Data Factory's own layout, so that a
-team cuts over, or back, without a reload. Everything that is only ours lies under ``_tidemark/``,
+``bronze/<Table>/`` and ``bronze/<Table>_cdc/cdc.json`` are Azure Data Factory's own layout, so that
+a team cuts over, or back, without a reload. Everything that is only ours lies under ``_tidemark/``,
 whose leading underscore makes Spark's readers pass it over.
 """
 

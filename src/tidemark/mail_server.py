@@ -77,8 +77,11 @@ class MailServer:
             for path in self.files
         ]
 
-    async def handle_DATA(  # noqa: N802  (aiosmtpd finds its hooks by these names)
-        self, server: SMTP, session: Session, envelope: Envelope
+    async def handle_DATA(  # noqa: N802  aiosmtpd finds its hooks by this name
+        self,
+        server: SMTP,  # noqa: ARG002
+        session: Session,  # noqa: ARG002
+        envelope: Envelope,
     ) -> str:
         """Keep one mail; called by aiosmtpd."""
         number = int(self.files[-1].stem) + 1 if self.files else 1

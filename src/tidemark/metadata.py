@@ -15,17 +15,9 @@ from pydantic import ValidationError
 
 from tidemark.errors import ConfigError
 from tidemark.metadata_clashes import Claim, clashes, source_claims, table_claims
-from tidemark.metadata_errors import FILLED, Problem, config_error, field_names, problems_of
-from tidemark.metadata_models import (
-    Alerts,
-    Defaults,
-    Endpoint,
-    Gold,
-    Source,
-    Table,
-    TaskPolicy,
-    snake_case,
-)
+from tidemark.metadata_errors import FILLED, Problem, config_error, problems_of
+from tidemark.metadata_source import Alerts, Endpoint, Source, TaskPolicy
+from tidemark.metadata_table import Defaults, Gold, Table, snake_case
 from tidemark.metadata_yaml import read_yaml
 from tidemark.rule_names import rule_names
 from tidemark.suggestions import did_you_mean
@@ -62,14 +54,14 @@ def load_source(path: Path, rules_folder: Path | None = None) -> Source:
         problems.append(Problem((), "must be a mapping with at least 'source' and 'tables'"))
         raise config_error(path, problems, document.lines)
     raw, defaults_are_good = _filled(document.data, path)
-    problems += _resolve_rules(raw["tables"], path, rules_folder)
+    problems += _resolve_rules(raw.get("tables"), path, rules_folder)
     source = None
     try:
         source = Source.model_validate(raw, by_name=False)
     except ValidationError as error:
         found = problems_of(error, Source)
         problems += [p for p in found if defaults_are_good or not _is_missing_cursor(p)]
-    problems += clashes(_raw_claims(raw["tables"], path))
+    problems += clashes(_raw_claims(raw.get("tables"), path))
     if source is None or problems:
         raise config_error(path, problems, document.lines)
     return source
@@ -88,14 +80,13 @@ def load_all(folder: Path, rules_folder: Path | None = None) -> dict[str, Source
         ConfigError: There is no such folder.
     """
     if not folder.is_dir():
-        raise ConfigError(f"{folder}: is no folder; create it, or set TIDEMARK_CONFIG to the "
-                          "folder that holds the metadata files")  # fmt: skip
+        raise ConfigError(f"{folder}: is no folder; create it, or let TIDEMARK_CONFIG name another")
     loaded: dict[str, Source | ConfigError] = {}
     taken: list[Claim] = []
     for path in _files(folder):
         if path.stem in loaded:
-            text = f"{path}: its name differs from another file's in the ending only; "
-            loaded[path.stem] = ConfigError(f"{text}keep one of {path.stem}.yaml and .yml")
+            text = f"{path}: another file has this name; keep one of .yaml and .yml"
+            loaded[path.stem] = ConfigError(text)
             continue
         try:
             loaded[path.stem] = source = load_source(path, rules_folder)
@@ -151,8 +142,6 @@ def _filled(data: dict[str, Any], path: Path) -> tuple[dict[str, Any], bool]:
     filled = dict(data) | {f"{FILLED}name": path.stem, f"{FILLED}path": path}
     if isinstance(tables, dict):
         filled["tables"] = {name: _table(name, body, fill) for name, body in tables.items()}
-    else:
-        filled.setdefault("tables", None)
     return filled, not bad
 
 

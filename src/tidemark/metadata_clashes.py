@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tidemark.metadata_errors import Problem
-from tidemark.metadata_models import Source
+from tidemark.metadata_source import Source
 
 
 @dataclass(frozen=True)

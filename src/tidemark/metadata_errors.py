@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 Loc = tuple[str | int, ...]
 # Begins the alias of a field that the loader fills in: no YAML key is meant to look so.
 FILLED = "<filled> "
+_SHOWN = 60  # characters of a value in a message
 
 _MISSING = {
     "source": "write source: {connection: <Airflow connection>}",
@@ -57,14 +59,16 @@ class Problem:
 
     loc: Loc
     text: str
+    has_lines: bool = False
 
 
 def config_error(path: Path, problems: Iterable[Problem], lines: Mapping[Loc, int]) -> ConfigError:
     """Return one error for all problems of a file, a line each, without repetitions."""
     texts = []
     for problem in problems:
-        line = lines.get(problem.loc)
-        at = f" (line {line})" if line and " line " not in problem.text else ""
+        ends = range(len(problem.loc), 0, -1)
+        line = next((lines[loc] for end in ends if (loc := problem.loc[:end]) in lines), None)
+        at = f" (line {line})" if line and not problem.has_lines else ""
         texts.append(f"{path}: {_place(problem.loc)}{problem.text}{at}")
     return ConfigError("\n".join(dict.fromkeys(texts)))
 
@@ -89,11 +93,12 @@ def model_of(annotation: Any) -> type[BaseModel] | None:
 
 
 def show(value: object) -> str:
-    """Return a value as a message shows it: as YAML would write it, and short."""
+    """Return a value as a message shows it: as YAML would write it, short, without passwords."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     text = str(value) if isinstance(value, dt.date) else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    text = re.sub(r"(?i)(://|password=|pwd=)[^@;'\"]*", r"\1***", text)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
 def _place(loc: Loc) -> str:
@@ -130,8 +135,11 @@ def _problem(details: ErrorDetails, model: type[BaseModel]) -> Problem:
 
 
 def _not_allowed(value: object, allowed: tuple[object, ...]) -> str:
-    hint = did_you_mean(value, map(str, allowed)) if isinstance(value, str) else ""
-    listed = ", ".join(str(a) for a in allowed)
+    names = [str(a) for a in allowed]
+    hint = did_you_mean(value, names) if isinstance(value, str) else ""
+    if value in names:
+        hint = f"; write {value} without quotes"
+    listed = ", ".join(names)
     return f"is {show(value)}, which is not allowed{hint} (allowed: {listed})"
 
 

@@ -7,11 +7,15 @@ import zoneinfo
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict
 
 from tidemark.durations import parse_duration, parse_lookback
 from tidemark.schedules import check_schedule
 from tidemark.suggestions import did_you_mean
+
+CLOSED = ConfigDict(
+    frozen=True, strict=True, extra="forbid", validate_by_name=True, validate_by_alias=True
+)
 
 
 def _text(value: str) -> str:
@@ -48,7 +52,9 @@ def _time_zone(value: str) -> str:
         zoneinfo.ZoneInfo(value)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         hint = did_you_mean(value, zoneinfo.available_timezones())
-        raise ValueError(f"which is no IANA time zone{hint}; write UTC or Europe/Berlin") from None
+        raise ValueError(
+            f"which is no IANA time zone{hint} (such as UTC or Europe/Berlin)"
+        ) from None
     return value
 
 
@@ -72,6 +78,13 @@ def _above_zero(value: timedelta) -> timedelta:
     return value
 
 
+def _no_look_alike(value: object) -> object:
+    # 1, 1.0 and true are equal, and so all of them a Literal[1].
+    if isinstance(value, bool | float):
+        raise ValueError("which is not allowed (allowed: 1, 2)")  # noqa: TRY004 - for pydantic
+    return value
+
+
 Text = Annotated[str, AfterValidator(_text)]
 FolderName = Annotated[str, AfterValidator(_folder_name)]
 ConnectionId = Annotated[str, AfterValidator(_connection)]
@@ -87,4 +100,5 @@ Key = Annotated[tuple[Text, ...], BeforeValidator(_one_or_more), AfterValidator(
 Event = Literal["failure", "recovery", "success", "completion"]
 Events = Annotated[tuple[Event, ...], BeforeValidator(_listed)]
 Strategy = Literal["watermark"]
+ScdType = Annotated[Literal[1, 2], BeforeValidator(_no_look_alike)]
 Future = Literal["hold", "take"]

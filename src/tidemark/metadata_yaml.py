@@ -96,10 +96,10 @@ def _check_key(key: yaml.ScalarNode, loc: Loc, document: Document, first: dict[s
     here = (*loc, name)
     if name in first:
         text = f"is given twice: in line {first[name]} and in line {line}; remove one"
-        document.problems.append(Problem(here, text))
+        document.problems.append(Problem(here, text, has_lines=True))
     elif key.tag not in (_TEXT, _MERGE):
         kind = key.tag.rpartition(":")[2]
-        text = f"is a key that YAML reads as {kind}, not text; put it in quotes (line {line})"
+        text = f"is a key that YAML reads as {kind}, not text; put it in quotes"
         document.problems.append(Problem(here, text))
     if key.tag != _MERGE:
         key.tag = _TEXT

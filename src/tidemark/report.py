@@ -69,7 +69,7 @@ class _Failure(_Part):
 _PartT = TypeVar("_PartT", bound=_Part)
 
 
-def record(
+def record(  # noqa: PLR0917  the store and lake first, as everywhere
     store: Store, lake: Lake, source: str, run_id: str, part: str, value: Mapping[str, Any]
 ) -> None:
     """Write one task's part of a run's report, whole, over an earlier attempt's.

@@ -21,32 +21,37 @@ T = TypeVar("T")
 Maker = Callable[[Random, int, str], Row]
 
 ROWS = {"DimUser": 500, "DimArtist": 500, "DimTrack": 500, "FactStream": 1_000}
-FIRST_MOMENT = datetime(2025, 12, 1)
+FIRST_MOMENT = datetime.fromisoformat("2025-12-01")
 QUARTER_HOURS = 31 * 96
 """Cursors lie on the quarter hours of December 2025 (UTC): about 16 rows of a table each day."""
 
-# Lists as one text: a vocabulary reads better so than as a column of quoted words.
-_FIRST = (
+
+def _words(text: str, separator: str | None = None) -> list[str]:
+    return text.split(separator)  # a vocabulary reads better as text than as quoted words
+
+
+_FIRST = _words(
     "Ada Anne-Marie Bo Chidi Dragoş Elif François Gül Hana Ines Jürgen Kofi Łucja Mateo Noor "
     "Oluwaseun Priya Quentin Renée Søren Tomás Uma Viktória Wanjiru Ximena Yuki Zoë"
-).split()
-_LAST = (
+)
+_LAST = _words(
     "Abernathy Bergström Castellanos D'Souza Eze Fernández Grünwald Haddad Iversen Jóhannsdóttir "
     "Kowalski Lindqvist Mbeki Novák O'Malley Petrov Quispe Rahman Saint-Clair Tanaka Ulrich "
-    "Vasquez Weiß Xu Yıldız Zhou"
-).split()
-_COUNTRIES = (
+    "Vasquez Weiß Xu Yücel Zhou"
+)
+_COUNTRIES = _words(
     "Argentina,Brazil,Côte d'Ivoire,Denmark,Egypt,France,Germany,India,Japan,Kenya,Lebanon,Mexico,"
-    "New Zealand,Perú,Romania,South Korea,Türkiye,Uruguay"
-).split(",")
-_ADJECTIVES = (
+    "New Zealand,Perú,Romania,South Korea,Türkiye,Uruguay",
+    ",",
+)
+_ADJECTIVES = _words(
     "Amber Borrowed Crooked Distant Electric Frozen Gilded Hollow Idle Jagged Kind Lucid Midnight "
     "Neon Overcast Paper Quiet Restless Silver Tidal Velvet Wandering"
-).split()
-_NOUNS = (
+)
+_NOUNS = _words(
     "Anchor Beacon Comet Driftwood Ember Fern Garden Harbour Island Jigsaw Kite Lantern "
     "Meridian Northwind Orchard Pendulum Quill River Staircase Telegram Undertow Window"
-).split()
+)
 _ARTIST_FORMS = (
     "The {a} {n}s",
     "{a} {n}",

@@ -1,4 +1,4 @@
-"""A first check of a schedule, without Airflow: a preset or five cron fields within their bounds."""
+"""A first check of a schedule, without Airflow: a preset, or five cron fields in bounds."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 from tidemark.suggestions import did_you_mean
 
 PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
-_MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
-_DAYS = "sun mon tue wed thu fri sat".split()
+_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+_DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
 # name, lowest, highest, names of the values from the lowest on
 _FIELDS: tuple[tuple[str, int, int, list[str]], ...] = (
     ("minute", 0, 59, []),
@@ -49,9 +49,9 @@ def _fits(item: str, low: int, high: int, names: list[str]) -> bool:
         return False
     if span == "*":
         return True
-    numbers = [_number(end, low, names) for end in span.split("-")]
+    numbers = [_number(end, low, names) for end in span.split("-", maxsplit=1)]
     known = [n for n in numbers if n is not None and low <= n <= high]
-    return len(known) == len(numbers) <= 2 and known == sorted(known)
+    return len(known) == len(numbers) and known == sorted(known)
 
 
 def _number(text: str, low: int, names: list[str]) -> int | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from tidemark.jars import jar_folder
 
 # Needed on every open-source Spark: Delta itself, and the meaning of a timestamp.
 COMMON_CONF: dict[str, str] = {
@@ -38,4 +37,4 @@ def conf_for(master: str) -> dict[str, str]:
 
 def delta_jars() -> list[str]:
     """Give Delta's JARs, which the set-up resolved once into this environment, sorted."""
-    return sorted(str(jar) for jar in (Path(sys.prefix) / "share/tidemark/jars").glob("*.jar"))
+    return sorted(str(jar) for jar in jar_folder().glob("*.jar"))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import os.path
 from collections.abc import Iterable
+from itertools import takewhile
 
 
 def nearest(name: str, allowed: Iterable[str]) -> tuple[str, ...]:
@@ -25,8 +25,8 @@ def did_you_mean(name: str, allowed: Iterable[str]) -> str:
 
 
 def _one_edit(a: str, b: str) -> bool:
-    """Tell whether at most one insertion, deletion, replacement or swap of neighbours is between."""
-    start = len(os.path.commonprefix([a, b]))
+    """Tell whether one insertion, deletion, replacement or swap turns `a` into `b`."""
+    start = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
     rest_a, rest_b = a[start:], b[start:]
     return (
         rest_a == rest_b

@@ -201,7 +201,7 @@ def _first_object(text: str) -> dict[str, Any]:
         value = value[0] if value else None
     if not isinstance(value, dict):
         message = "not an object"
-        raise ValueError(message)
+        raise TypeError(message)
     return value
 
 

@@ -9,11 +9,14 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import FrozenInstanceError
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
+
 from tidemark import sample
 from tidemark.errors import SourceError, SourceUnavailable
+from tidemark.sample_changes import Kind
 from tidemark.sample_data import QUARTER_HOURS, initial_rows
 
 Rows = dict[int, dict[str, object]]
@@ -21,8 +24,8 @@ REAL = Path(__file__).parents[3] / "shared/data/spotify"
 COUNTS = {"DimUser": 500, "DimArtist": 500, "DimTrack": 500, "DimDate": 365, "FactStream": 1_000}
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 GOLDEN = {
-    1: "cd7cf265c7d748ca",
-    2: "a94e45d0b4ba1970",
+    1: "05d198c8909a95d7",
+    2: "f42981a9453fcb7b",
 }
 """Digests of the source after a step. A change here changes every figure shown to users."""
 
@@ -103,8 +106,8 @@ def test_declared_types_keys_and_journal(source: Path) -> None:
 @pytest.mark.parametrize("name", ["DimUser", "DimArtist", "DimTrack", "FactStream"])
 def test_cursors_spread_over_december(source: Path, name: str) -> None:
     cursors = [moment(row[sample.SCHEMA[name].cursor]) for row in rows(source, name).values()]
-    assert datetime(2025, 12, 1) <= min(cursors)
-    assert max(cursors) == datetime(2025, 12, 1) + timedelta(minutes=15 * (QUARTER_HOURS - 1))
+    assert moment("2025-12-01") <= min(cursors)
+    assert max(cursors) == moment("2025-12-01") + timedelta(minutes=15 * (QUARTER_HOURS - 1))
     per_day = [sum(at.day == day for at in cursors) for day in range(1, 32)]
     assert min(per_day) >= 5
 
@@ -143,7 +146,7 @@ def test_rows_hold_what_the_rules_act_on(source: Path) -> None:
 # --- the steps
 
 
-KINDS = ("inserts", "updates", "ties", "late", "back_dated", "deletes")
+KINDS: tuple[Kind, ...] = ("inserts", "updates", "ties", "late", "back_dated", "deletes")
 
 
 def cursor_of(row: dict[str, object], name: str) -> datetime:
@@ -288,19 +291,15 @@ def test_a_step_needs_rows_to_change_and_leaves_all_tables_as_they_were(source: 
 def test_a_held_source_is_unavailable_and_another_file_is_refused(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect = sqlite3.connect
-    with closing(connect(source, isolation_level=None)) as holder:
+    with closing(sqlite3.connect(source, isolation_level=None)) as holder:
         holder.execute("BEGIN EXCLUSIVE")
         # Only the patience is shortened: SQLite waits five seconds by default.
-        monkeypatch.setattr(
-            "tidemark.sample_schema.sqlite3.connect",
-            lambda *args, **named: connect(*args, timeout=0, **named),
-        )
+        monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, timeout=0))
         with pytest.raises(SourceUnavailable, match="another process holds it"):
             sample.advance(source, 2)
     text = tmp_path / "notes.db"
     text.write_text("not a database, but long enough to be taken for one" * 20)
-    with pytest.raises(SourceError, match="notes.db: SQLite says: file is not a database"):
+    with pytest.raises(SourceError, match=r"notes\.db: SQLite says: file is not a database"):
         sample.advance(text, 2)
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import TYPE_CHECKING
 
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from tidemark.errors import SourceError
-
-if TYPE_CHECKING:
-    from tidemark.metadata import Source
+from tidemark.metadata import Source
 
 SUPPORTED = ("sqlite",)
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.sdk import Param
+from airflow.sdk.types import DagRunProtocol
 
 from tidemark.errors import ConfigError
+from tidemark.metadata import Source, Table
 from tidemark.suggestions import did_you_mean
 from tidemark.windows import Interval
-
-if TYPE_CHECKING:
-    from airflow.sdk.types import DagRunProtocol
-
-    from tidemark.metadata import Source, Table
 
 _BACKFILL = "backfill"
 _MOMENT = "2026-01-31 or 2026-01-31T10:00:00 (UTC unless it carries an offset)"

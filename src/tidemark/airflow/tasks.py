@@ -1,28 +1,32 @@
 """What the tasks do: each a thin call of the library, and what it did put into the run's report.
 
-Every value that a task returns is JSON: it travels to the next task as an XCom.
+Every value that a task returns is JSON: it travels to the next task as an XCom. `tidemark.ingest`
+is imported by the tasks alone: it brings pyarrow, which would slow down every parse of the Dags.
 """
+
+# ruff: noqa: PLC0415
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.types import DagRunProtocol, RuntimeTaskInstanceProtocol
 
-from tidemark import ingest, pending, report
+from tidemark import pending
+from tidemark import report as run_report
 from tidemark.airflow.compute import require_connection
 from tidemark.airflow.connections import source_url
 from tidemark.airflow.params import chosen_interval, chosen_tables
 from tidemark.errors import PipelineError
+from tidemark.metadata import Source, Table
 from tidemark.settings import load_settings
 from tidemark.storage import open_store
 
 if TYPE_CHECKING:
-    from airflow.sdk.types import DagRunProtocol, RuntimeTaskInstanceProtocol
-
-    from tidemark.metadata import Source, Table
+    from tidemark.ingest import TableJob
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +35,8 @@ def lookup_watermark(
     source: Source, table: Table, *, params: Mapping[str, Any], dag_run: DagRunProtocol
 ) -> dict[str, Any]:
     """Look up how far the table was read: its watermark in `cdc.json`."""
+    from tidemark import ingest
+
     chosen = chosen_tables(source, params, dag_run.conf or ())
     chosen_interval(params, dag_run)
     if table not in chosen:
@@ -42,44 +48,52 @@ def lookup_watermark(
 def copy_to_bronze(
     source: Source,
     table: Table,
-    lookup: dict[str, Any],
     *,
     params: Mapping[str, Any],
     dag_run: DagRunProtocol,
+    ti: RuntimeTaskInstanceProtocol,
 ) -> dict[str, Any]:
     """Copy the rows of the window into one immutable Parquet file in bronze.
 
     One read of a table at a time, across runs and backfills. A retry is a new read.
     """
-    job = _job(source, table, dag_run)
+    from tidemark import ingest
+
+    job, lookup = _job(source, table, dag_run), _result(ti, table, lookup_watermark)
     copied = ingest.copy_to_bronze(job, lookup, chosen_interval(params, dag_run))
     _record(source, dag_run, f"copy.{table.lake_name}", copied)
     return copied
 
 
-def has_rows(table: Table, copied: dict[str, Any]) -> str:
+def has_rows(table: Table, *, ti: RuntimeTaskInstanceProtocol) -> str:
     """Go on to `advance_watermark` if rows were published, else to `discard_empty`."""
+    copied = _result(ti, table, copy_to_bronze)
     step = advance_watermark if copied["rows"] else discard_empty
     return f"{table.lake_name}.{step.__name__}"
 
 
 def advance_watermark(
-    source: Source, table: Table, copied: dict[str, Any], *, dag_run: DagRunProtocol
+    source: Source, table: Table, *, dag_run: DagRunProtocol, ti: RuntimeTaskInstanceProtocol
 ) -> dict[str, Any]:
     """Move the watermark forward to the window's end, now that its rows are durable in bronze.
 
     It never moves backwards, and a backfill does not move it at all.
     """
+    from tidemark import ingest
+
+    copied = _result(ti, table, copy_to_bronze)
     advanced = ingest.advance_watermark(_job(source, table, dag_run), copied)
     _record(source, dag_run, f"watermark.{table.lake_name}", advanced)
     return advanced
 
 
 def discard_empty(
-    source: Source, table: Table, copied: dict[str, Any], *, dag_run: DagRunProtocol
+    source: Source, table: Table, *, dag_run: DagRunProtocol, ti: RuntimeTaskInstanceProtocol
 ) -> None:
     """Remove the temporary file of a read that brought no new row: nothing is published."""
-    ingest.discard_empty(_job(source, table, dag_run), copied)
+    from tidemark import ingest
+
+    ingest.discard_empty(_job(source, table, dag_run), _result(ti, table, copy_to_bronze))
 
 
 def pending_for_silver(
@@ -107,16 +121,14 @@ def pending_for_gold(
     return _or_skip("gold", pending.gold_pending(open_store(lake.root), lake, names))
 
 
-def report_run(
-    source: Source, *, dag_run: DagRunProtocol, ti: RuntimeTaskInstanceProtocol
-) -> None:
+def report(source: Source, *, dag_run: DagRunProtocol, ti: RuntimeTaskInstanceProtocol) -> None:
     """Log what the run did, table by table, and fail if any of its tasks failed.
 
     A failed table does not hold up the others, but the run ends red and says what was left out.
     """
     lake = load_settings().lake
-    done = report.load(open_store(lake.root), lake, source.name, dag_run.run_id)
-    _log.info("\n%s", report.render_text(done))
+    done = run_report.load(open_store(lake.root), lake, source.name, dag_run.run_id)
+    _log.info("\n%s", run_report.render_text(done))
     # The report's failures are those of every attempt; the states are what holds now.
     states = ti.get_task_states(dag_id=dag_run.dag_id, run_ids=[dag_run.run_id])
     reasons = {failure.task_id: failure.exception for failure in done.failures}
@@ -148,7 +160,9 @@ def _or_skip(layer: str, tables: list[str]) -> list[str]:
     return tables
 
 
-def _job(source: Source, table: Table, dag_run: DagRunProtocol) -> ingest.TableJob:
+def _job(source: Source, table: Table, dag_run: DagRunProtocol) -> TableJob:
+    from tidemark import ingest
+
     lake = load_settings().lake
     return ingest.TableJob(
         store=open_store(lake.root),
@@ -159,6 +173,14 @@ def _job(source: Source, table: Table, dag_run: DagRunProtocol) -> ingest.TableJ
     )
 
 
+def _result(
+    ti: RuntimeTaskInstanceProtocol, table: Table, step: Callable[..., Any]
+) -> dict[str, Any]:
+    """Give what an earlier step of the table returned in this run."""
+    result: dict[str, Any] = ti.xcom_pull(task_ids=f"{table.lake_name}.{step.__name__}")
+    return result
+
+
 def _record(source: Source, dag_run: DagRunProtocol, part: str, value: dict[str, Any]) -> None:
     lake = load_settings().lake
-    report.record(open_store(lake.root), lake, source.name, dag_run.run_id, part, value)
+    run_report.record(open_store(lake.root), lake, source.name, dag_run.run_id, part, value)

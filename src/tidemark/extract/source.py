@@ -72,7 +72,8 @@ def describe(connection: sa.Connection, table: Table) -> SourceTable:
     try:
         found = inspector.get_columns(table.name, schema=table.schema_)
     except sa.exc.NoSuchTableError:
-        names = [*inspector.get_table_names(table.schema_), *inspector.get_view_names(table.schema_)]
+        schema = table.schema_
+        names = [*inspector.get_table_names(schema), *inspector.get_view_names(schema)]
         message = (
             f"table {table.name}: the source has no {table.schema_}.{table.name}"
             f"{_nearest(table.name, names)}; correct config/ or create the table; "

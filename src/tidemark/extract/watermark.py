@@ -72,8 +72,11 @@ def find_frontier(connection: sa.Connection, table: Table, kind: Kind) -> Fronti
     beyond = cursor > _bound(cap, kind) if cap is not None else sa.false()
     within = sa.not_(beyond) if cap is not None else sa.true()
     newest = connection.execute(
-        sa.select(_cursor(table)).select_from(_from(table))
-        .where(_cursor(table).is_not(None), within).order_by(cursor.desc()).limit(1)
+        sa.select(_cursor(table))
+        .select_from(_from(table))
+        .where(_cursor(table).is_not(None), within)
+        .order_by(cursor.desc())
+        .limit(1)
     ).scalar_one_or_none()
     return Frontier(
         newest=None if newest is None else str(newest),
@@ -94,8 +97,12 @@ def check_key_is_unique(
         return
     key = [sa.column(name) for name in table.key]
     twice = connection.execute(
-        sa.select(*key, sa.func.count()).select_from(_from(table)).where(where)
-        .group_by(*key).having(sa.func.count() > 1).limit(1)
+        sa.select(*key, sa.func.count())
+        .select_from(_from(table))
+        .where(where)
+        .group_by(*key)
+        .having(sa.func.count() > 1)
+        .limit(1)
     ).one_or_none()
     if twice is not None:
         message = (
@@ -144,9 +151,7 @@ def _bound(text: str, kind: Kind) -> sa.ColumnElement[object]:
     return sqlite.comparable(sa.literal(text, sa.String), kind)
 
 
-def _unseen(
-    connection: sa.Connection, table: Table, where: sa.ColumnElement[bool]
-) -> Unseen:
+def _unseen(connection: sa.Connection, table: Table, where: sa.ColumnElement[bool]) -> Unseen:
     rows = sa.select(sa.func.count()).select_from(_from(table)).where(where)
     count = connection.execute(rows).scalar_one()
     if not count:

@@ -1,0 +1,138 @@
+"""Silver and gold on Spark: one spark-submit for all pending tables of a source."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.sdk import Connection, Context
+from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
+
+from tidemark import report
+from tidemark.errors import ConfigError, PipelineError
+from tidemark.metadata import Source
+from tidemark.settings import Settings, load_settings
+from tidemark.spark_conf import conf_for, delta_jars
+from tidemark.storage import open_store
+
+Layer = Literal["silver", "gold"]
+
+SPARK_CONNECTION = "tidemark_spark"
+
+
+class SparkJob(SparkSubmitOperator):
+    """A `SparkSubmitOperator` that tells what its job did, and which tables failed and why.
+
+    A subclass, because that must happen around `execute`, whether it returns or raises, while
+    Airflow's kill still reaches the operator that holds the process.
+    """
+
+    def __init__(self, *, layer: Layer, source: Source, **options: Any) -> None:
+        settings = load_settings()
+        # Unique for each attempt: what is found there is never an earlier attempt's.
+        self.report_path = str(settings.home / "spark" / f"{source.name}.{layer}.{{{{ ti.id }}}}")
+        super().__init__(
+            application=str(settings.jobs_folder / f"{layer}.py"),
+            application_args=_arguments(layer, source, settings, self.report_path),
+            conn_id=SPARK_CONNECTION,
+            name=f"tidemark {source.name} {layer}",
+            **options,
+        )
+        self.layer = layer
+
+    template_fields = (*SparkSubmitOperator.template_fields, "report_path")
+
+    def execute(self, context: Context) -> None:
+        """Run the job, record its report, and raise with the job's own words if tables failed.
+
+        Raises:
+            PipelineError: The job ran, but failed for some tables: another try would fail too.
+            AirflowException: The job did not come to an end: no Java, a killed JVM. Transient:
+                what it did is idempotent.
+        """
+        # Looked up here and not where the Dag is parsed, which may be another machine.
+        self.env_vars = submit_environment(os.environ)
+        self.conf = conf_for(require_connection())
+        self.jars = ",".join(delta_jars()) or None
+        Path(self.report_path).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            super().execute(context)
+        except AirflowException as error:
+            message = failed_tables(self.layer, self._record(context))
+            if message is None:
+                raise
+            raise PipelineError(message) from error
+        self._record(context)
+
+    def _record(self, context: Context) -> dict[str, Any]:
+        """Move the job's report into the run's report."""
+        path = Path(self.report_path)
+        if not path.exists():
+            return {}
+        done: dict[str, Any] = json.loads(path.read_text())
+        lake, ti = load_settings().lake, context["ti"]
+        report.record(open_store(lake.root), lake, ti.dag_id, ti.run_id, self.layer, done)
+        path.unlink()
+        return done
+
+
+def failed_tables(layer: Layer, done: Mapping[str, Any]) -> str | None:
+    """Say which tables a job's report calls failed, and why; None if it names none."""
+    tables = done.get("tables", {})
+    failed = {name: table["error"] for name, table in tables.items() if table["status"] == "failed"}
+    if not failed:
+        return None
+    reasons = "".join(f"\n  {name}: {error}" for name, error in failed.items())
+    return f"{layer}: {len(failed)} of {len(tables)} tables failed, the others are done:{reasons}"
+
+
+def require_connection() -> str:
+    """Give the Spark master of the Airflow connection.
+
+    The Spark hook itself takes a missing connection for ``yarn``, and fails much later.
+
+    Raises:
+        ConfigError: There is no such connection.
+    """
+    try:
+        connection = Connection.get(SPARK_CONNECTION)
+    except AirflowNotFoundException as error:
+        message = (
+            f"there is no Airflow connection {SPARK_CONNECTION!r}, which says where Spark runs; "
+            f"add it with `airflow connections add {SPARK_CONNECTION} --conn-type spark "
+            "--conn-host 'local[*]'`, and run again: what is pending stays pending"
+        )
+        raise ConfigError(message) from error
+    return str(connection.host or "")
+
+
+def submit_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Give the variables with which spark-submit is found and runs this environment's Python.
+
+    pyspark's own `spark-submit` looks for its home with the first `python3` on PATH, and fails if
+    that is not the Python it is installed in: a worker is not always started from an activated
+    environment.
+    """
+    programs = str(Path(sys.prefix) / "bin")
+    return {
+        "PATH": os.pathsep.join(filter(None, (programs, environ.get("PATH")))),
+        "PYSPARK_PYTHON": sys.executable,
+        "PYSPARK_DRIVER_PYTHON": sys.executable,
+    }
+
+
+def _arguments(layer: Layer, source: Source, settings: Settings, report_path: str) -> list[str]:
+    pending = f"{{{{ ti.xcom_pull(task_ids='pending_for_{layer}') | join(',') }}}}"
+    arguments = {
+        "--lake": settings.lake.root,
+        "--config": str(source.path.parent),
+        "--source": source.name,
+        "--tables": pending,
+        "--report": report_path,
+    }
+    return [word for pair in arguments.items() for word in pair]

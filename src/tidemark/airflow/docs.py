@@ -1,0 +1,83 @@
+"""What the UI shows beside a Dag, its groups and its tasks: rendered from the metadata."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from datetime import timedelta
+
+from tidemark.durations import format_duration
+from tidemark.metadata import Source, Table
+from tidemark.settings import load_settings
+
+# By strategy: what it can never see, so that nobody has to find out.
+_BLIND_SPOTS = {
+    "watermark": "deletes; rows without a cursor value; rows that are committed with a cursor "
+    "older than the window's lower bound (a longer `lookback` sees them)",
+}
+
+JOBS = {
+    "silver": "Cleans and deduplicates the pending tables in one Spark session: appends every "
+    "change to `silver/<Table>_changes` and merges the present state into `silver/<Table>`.",
+    "gold": "Brings the pending tables' changes into gold in one Spark session: SCD 1 and 2, "
+    "expectations, and the views.",
+}
+
+
+def dag_doc(source: Source) -> str:
+    """Describe a source: where from, where to, its tables, and what its strategies don't see."""
+    rows = "\n".join(_table_row(table) for table in source.tables.values())
+    strategies = sorted({table.strategy for table in source.tables.values()})
+    unseen = "\n".join(f"- `{name}`: {_BLIND_SPOTS[name]}" for name in strategies)
+    lake = load_settings().lake.root
+    return f"""Ingests the connection `{source.source.connection}` as `{source.path.name}` says,
+into the lake `{lake}`: `bronze/<Table>`, `silver/<Table>`, `gold/<name>`.
+
+| table | key | cursor | strategy | rows of a read | gold |
+|---|---|---|---|---|---|
+{rows}
+
+**Not seen** by strategy:
+
+{unseen}
+
+**Params**: `tables` runs a part; `from_date` and `to_date` read a span of the cursor again and
+leave the watermark where it is, as a backfill does with its data interval. What a failed run
+left behind, the next one picks up: nothing is lost or doubled.
+"""
+
+
+def group_doc(table: Table) -> str:
+    """Describe one table's group of tasks."""
+    return f"`{table.schema_}.{table.name}` → `bronze/{table.lake_name}`: {window_rule(table)}"
+
+
+def task_doc(function: Callable[..., object], table: Table | None = None) -> str:
+    """Describe a task by what its function says of itself, and the table's facts."""
+    # The sections on arguments and errors are for who reads the code.
+    about = (inspect.getdoc(function) or "").partition("\n\nRaises:")[0]
+    return f"{about}\n\n{group_doc(table)}" if table else about
+
+
+def window_rule(table: Table) -> str:
+    """Write which rows a scheduled run reads."""
+    back = table.lookback
+    amount = format_duration(back) if isinstance(back, timedelta) else str(back)
+    lower = f"watermark - {amount}" if back else "watermark"
+    lag = f", {format_duration(table.clock_lag)} behind its clock" if table.clock_lag else ""
+    upper = "the newest" if table.future == "take" else f"the newest at the source{lag}"
+    return f"`{lower} <= {table.cursor} <=` {upper}"
+
+
+def broken_doc(message: str) -> str:
+    """Describe a Dag whose file can't be used."""
+    return f"**This source does not run.** Mend the file, then it will:\n\n```\n{message}\n```\n"
+
+
+def _table_row(table: Table) -> str:
+    gold = f"`{table.gold.name}` (SCD {table.gold.scd})" if table.gold else "-"
+    key = ", ".join(f"`{column}`" for column in table.key)
+    return (
+        f"| `{table.schema_}.{table.name}` | {key} | `{table.cursor}` ({table.cursor_timezone}) "
+        f"| {table.strategy} | {window_rule(table)} | {gold} |"
+    )

@@ -1,0 +1,199 @@
+"""From the metadata to Dags: one per file of ``config/``, whatever state the file is in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, time, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.standard.operators.python import BranchPythonOperator, PythonOperator
+from airflow.sdk import (
+    DAG,
+    CronDataIntervalTimetable,
+    ExceptionRetryPolicy,
+    Label,
+    RetryAction,
+    RetryRule,
+    TaskGroup,
+    TriggerRule,
+    chain,
+)
+
+from tidemark.airflow import alerts, docs, tasks
+from tidemark.airflow.compute import Layer, SparkJob
+from tidemark.airflow.params import dag_params
+from tidemark.errors import ConfigError, ReadOvertaken, SourceUnavailable, TidemarkError
+from tidemark.metadata import Source, Table, load_all
+from tidemark.settings import load_settings
+
+MAX_RETRY_DELAY = timedelta(minutes=15)
+BROKEN = "broken"
+
+_TRANSIENT = (SourceUnavailable, ReadOvertaken)
+# Our own errors that are not transient, and faults in the code.
+_FINAL = (
+    TidemarkError, ArithmeticError, AssertionError, AttributeError, ImportError, LookupError,
+    NameError, TypeError, ValueError,
+)  # fmt: skip
+# The first rule that matches decides. What is in none of them comes from outside (a killed
+# process, a timeout, Airflow's own API) and is retried, as a step may be run again at any time.
+RETRY_POLICY = ExceptionRetryPolicy(
+    [
+        *(RetryRule(error, RetryAction.RETRY, reason="transient") for error in _TRANSIENT),
+        *(RetryRule(error, RetryAction.FAIL, reason="it would fail again") for error in _FINAL),
+    ]
+)
+
+
+def build_dags(folder: Path | None = None) -> dict[str, DAG]:
+    """Build the Dag of every file in the metadata's folder.
+
+    Args:
+        folder: The folder; by default that of the settings (``TIDEMARK_CONFIG``).
+
+    Returns:
+        The Dags by id, which is the file's stem. A file that can't be used becomes a Dag whose
+        only task fails with the reason: it neither vanishes nor takes the others along.
+    """
+    settings = load_settings()
+    folder = folder or settings.config
+    try:
+        sources = load_all(folder, settings.rules_folder)
+    except ConfigError as error:
+        sources = {"tidemark_config": error}
+    if not sources:
+        message = f"{folder}: no metadata here; write <source>.yaml, or set TIDEMARK_CONFIG"
+        sources = {"tidemark_config": ConfigError(message)}
+    dags = [_dag_or_placeholder(name, source) for name, source in sources.items()]
+    return {dag.dag_id: dag for dag in dags}
+
+
+def build_dag(source: Source) -> DAG:
+    """Build one source's Dag: a group per table, then silver, gold and the report.
+
+    Raises:
+        Exception: Whatever Airflow refuses, such as a schedule that never comes.
+    """
+    callbacks = alerts.dag_callbacks(source)
+    with DAG(
+        source.name,
+        catchup=False,
+        max_active_runs=1,
+        schedule=_timetable(source.schedule),
+        start_date=datetime.combine(source.start_date, time(), UTC),
+        tags={"tidemark", *source.tags},
+        doc_md=docs.dag_doc(source),
+        params=dag_params(source),
+        default_args=_default_args(source),
+        on_failure_callback=callbacks["on_failure_callback"],
+        on_success_callback=callbacks["on_success_callback"],
+    ) as dag:
+        groups = [_table_group(source, table) for table in source.tables.values()]
+        chain(
+            groups,
+            _step(tasks.pending_for_silver, source, trigger_rule=TriggerRule.ALL_DONE),
+            _job(source, "silver"),
+            _step(tasks.pending_for_gold, source, trigger_rule=TriggerRule.ALL_DONE),
+            _job(source, "gold"),
+            _step(tasks.report, source, trigger_rule=TriggerRule.ALL_DONE),
+        )
+    return dag
+
+
+def placeholder(name: str, message: str) -> DAG:
+    """Build the Dag of a file that can't be used: its only task fails with the message."""
+    doc = docs.broken_doc(message)
+    dag_id = re.sub(r"[^\w.-]", "_", name)
+    with DAG(
+        dag_id,
+        catchup=False,
+        max_active_runs=1,
+        schedule=None,
+        tags={"tidemark", BROKEN},
+        doc_md=doc,
+        default_args=_BROKEN_ARGS,
+    ) as dag:
+        PythonOperator(task_id="configuration", doc_md=doc, python_callable=partial(_fail, message))
+    return dag
+
+
+_BROKEN_ARGS = {
+    "owner": "data-engineering",
+    "retries": 0,
+    "retry_policy": RETRY_POLICY,
+    "execution_timeout": timedelta(minutes=1),
+    "on_failure_callback": alerts.record_failure,
+}
+
+
+def _fail(message: str) -> None:
+    raise ConfigError(message)
+
+
+def _dag_or_placeholder(name: str, source: Source | ConfigError) -> DAG:
+    if isinstance(source, ConfigError):
+        return placeholder(name, str(source))
+    try:
+        return build_dag(source)
+    except Exception as error:  # noqa: BLE001  Airflow raises anything; the other files go on.
+        return placeholder(name, f"{source.path}: Airflow refuses this Dag: {error}")
+
+
+def _timetable(schedule: str | None) -> CronDataIntervalTimetable | None:
+    # A plain "@daily" would give runs an empty data interval.
+    return CronDataIntervalTimetable(schedule, timezone="UTC") if schedule else None
+
+
+def _default_args(source: Source) -> dict[str, Any]:
+    policy = source.tasks
+    return {
+        "owner": source.owner,
+        "retries": policy.retries,
+        "retry_delay": policy.retry_delay,
+        "retry_exponential_backoff": 2.0,
+        "max_retry_delay": max(MAX_RETRY_DELAY, policy.retry_delay),
+        "retry_policy": RETRY_POLICY,
+        "execution_timeout": policy.timeout,
+        "pool": policy.pool,
+        "on_failure_callback": alerts.record_failure,
+    }
+
+
+def _table_group(source: Source, table: Table) -> TaskGroup:
+    """Build ADF's sequence for one table: look up, copy, branch, advance or discard."""
+    doc = docs.group_doc(table)
+    with TaskGroup(table.lake_name, tooltip=f"{table.schema_}.{table.name}", doc_md=doc) as group:
+        lookup = _step(tasks.lookup_watermark, source, table)
+        # One read of a table at a time: a backfill does not count against max_active_runs.
+        copy = _step(tasks.copy_to_bronze, source, table, max_active_tis_per_dag=1)
+        has_rows = BranchPythonOperator(
+            task_id="has_rows",
+            python_callable=partial(tasks.has_rows, table),
+            doc_md=docs.task_doc(tasks.has_rows, table),
+        )
+        advance = _step(tasks.advance_watermark, source, table)
+        discard = _step(tasks.discard_empty, source, table)
+        chain(lookup, copy, has_rows, [Label("rows"), Label("no rows")], [advance, discard])
+    return group
+
+
+def _job(source: Source, layer: Layer) -> SparkJob:
+    """Build a layer's job: one at a time for a source, across runs and backfills."""
+    return SparkJob(
+        task_id=layer, layer=layer, source=source, max_active_tis_per_dag=1, doc_md=docs.JOBS[layer]
+    )
+
+
+def _step(
+    function: Callable[..., Any], source: Source, table: Table | None = None, **options: Any
+) -> PythonOperator:
+    """Build the task that calls `function` and is named like it."""
+    return PythonOperator(
+        task_id=function.__name__,
+        python_callable=partial(function, *filter(None, (source, table))),
+        doc_md=docs.task_doc(function, table),
+        **options,
+    )

@@ -1,0 +1,142 @@
+"""The command line: ``tidemark <command>``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+
+from tidemark import sample
+from tidemark.errors import ConfigError, TidemarkError
+from tidemark.metadata import load_all, rule_notes
+from tidemark.settings import Settings, load_settings
+
+_DESCRIPTION = """Metadata-driven ingestion: source database → bronze → silver → gold, in Airflow.
+
+A first look:          make demo
+Your own tables:       edit config/, then `tidemark validate`
+Airflow with this home: eval "$(tidemark env)", then any `airflow` command
+"""
+_ENVIRONMENT = """environment:
+  TIDEMARK_HOME    Airflow's home, the local lake, the sample source (default .tidemark)
+  TIDEMARK_CONFIG  the folder of the metadata files (default config)
+  TIDEMARK_LAKE    the lake's root (default $TIDEMARK_HOME/lake)
+"""
+Command = Callable[[argparse.Namespace, Settings], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Returns:
+        The exit code: 0, or 1 after an error, which is printed.
+    """
+    parsed = _parser().parse_args(arguments)
+    command: Command = parsed.command
+    try:
+        return command(parsed, load_settings())
+    except TidemarkError as error:
+        print(f"tidemark: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # `tidemark show … | head`: the reader has had enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tidemark",
+        description=_DESCRIPTION,
+        epilog=_ENVIRONMENT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="<command>")
+    validate = commands.add_parser("validate", help="check every file of metadata")
+    validate.set_defaults(command=_validate)
+    source = commands.add_parser(
+        "sample",
+        help="write the sample source, or change it",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    sample.add_arguments(source)
+    source.set_defaults(command=lambda arguments, settings: sample.run(arguments, settings.home))
+    env = commands.add_parser("env", help="print the exports that make `airflow` use this home")
+    env.set_defaults(command=_env)
+    _add_show(commands)
+    demo = commands.add_parser("demo", help="three runs of the sample, in about two minutes")
+    demo.set_defaults(command=_demo)
+    ui = commands.add_parser("ui", help="Airflow's UI on localhost, with this home")
+    ui.add_argument("--port", type=int, default=8080, help="default: %(default)s")
+    ui.set_defaults(command=_ui)
+    return parser
+
+
+def _add_show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    show = commands.add_parser(
+        "show",
+        help="read a lake table, without Spark",
+        epilog='example: tidemark show dim_user --where "user_id = 7" --columns user_name,__START_AT',
+    )
+    show.add_argument("table", nargs="?", help="its name; without one, the tables are listed")
+    show.add_argument("--where", metavar="SQL", help='a condition, such as "user_id = 7"')
+    show.add_argument("--columns", metavar="A,B", default="", help="default: all of the source's")
+    show.add_argument(
+        "--limit", type=int, default=20, help="rows at the most (default: 20; 0: all)"
+    )
+    show.add_argument("--internal", action="store_true", help="Tidemark's own columns (_…) too")
+    show.add_argument("--csv", action="store_true", help="CSV instead of a table")
+    show.set_defaults(command=_show)
+
+
+def _validate(arguments: argparse.Namespace, settings: Settings) -> int:
+    del arguments
+    loaded = load_all(settings.config, settings.rules_folder)
+    for name, source in loaded.items():
+        if isinstance(source, ConfigError):
+            print(source, file=sys.stderr)
+            continue
+        print(f"{name}: {len(source.tables)} tables, good")
+        for note in rule_notes(source, settings.rules_folder):
+            print(f"{name}: note: {note}")
+    if not loaded:
+        raise ConfigError(f"{settings.config}: holds no *.yaml; docs/config.md shows how to begin")
+    broken = [name for name, source in loaded.items() if isinstance(source, ConfigError)]
+    return 1 if broken else 0
+
+
+def _env(arguments: argparse.Namespace, settings: Settings) -> int:
+    del arguments
+    from tidemark.home import environment, is_prepared, prepare  # noqa: PLC0415  # quick --help
+
+    if not is_prepared(settings):
+        print(f"preparing Airflow's database in {settings.home} (once)", file=sys.stderr)
+        prepare(settings)
+    for name, value in environment(settings).items():
+        print(f"export {name}={shlex.quote(value)}")
+    return 0
+
+
+def _show(arguments: argparse.Namespace, settings: Settings) -> int:
+    from tidemark.show import show  # noqa: PLC0415  # polars is needed here alone
+
+    return show(arguments, settings.lake)
+
+
+def _demo(arguments: argparse.Namespace, settings: Settings) -> int:
+    del arguments
+    from tidemark.demo import run_demo  # noqa: PLC0415  # as above
+
+    return run_demo(settings)
+
+
+def _ui(arguments: argparse.Namespace, settings: Settings) -> int:
+    from tidemark.ui import run_ui  # noqa: PLC0415  # as above
+
+    return run_ui(settings, arguments.port)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""The models of a source: its connection, alerts and tasks, and its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from tidemark.errors import ConfigError
+from tidemark.metadata_errors import FILLED
+from tidemark.metadata_table import Defaults, Table
+from tidemark.metadata_types import (
+    CLOSED,
+    Addresses,
+    ConnectionId,
+    Duration,
+    Events,
+    Schedule,
+    Text,
+    Texts,
+    Timeout,
+)
+from tidemark.suggestions import did_you_mean
+
+
+class Endpoint(BaseModel):
+    """Where the tables are read from."""
+
+    model_config = CLOSED
+    connection: ConnectionId = Field(
+        description="Airflow connection of the source database. It holds host, login and password; "
+        "none of them belongs in this file.",
+        examples=["spotify_sql"],
+    )
+    schema_: Text = Field(
+        default="dbo",
+        validation_alias="schema",
+        description="Schema of every table that does not name its own.",
+        examples=["dbo"],
+    )
+
+
+class Alerts(BaseModel):
+    """Who gets a mail, and when."""
+
+    model_config = CLOSED
+    to: Addresses = Field(
+        default=(),
+        description="Recipients; nobody gets a mail if empty.",
+        examples=["[data@example.com]"],
+    )
+    events: Events = Field(
+        default=("failure", "recovery"),
+        description="When to mail, once per run. `recovery` is the first success after a failure; "
+        "`completion` is the end of any run.",
+        examples=["[failure, recovery, success]"],
+    )
+    connection: ConnectionId = Field(
+        default="smtp_default",
+        description="Airflow connection of the mail server. Without it a run logs a warning and "
+        "does not fail.",
+        examples=["smtp_default"],
+    )
+
+
+class TaskPolicy(BaseModel):
+    """How Airflow runs the tasks."""
+
+    model_config = CLOSED
+    retries: int = Field(
+        default=3,
+        ge=0,
+        description="Further attempts of a task that failed for a transient reason. What can't "
+        "succeed again is not retried.",
+        examples=["3"],
+    )
+    retry_delay: Duration = Field(
+        default=timedelta(minutes=1),
+        description="Wait before the first retry; it grows from one retry to the next.",
+        examples=["1m"],
+    )
+    timeout: Timeout = Field(
+        default=timedelta(hours=2), description="Longest time of one step.", examples=["2h"]
+    )
+    pool: Text = Field(
+        default="default_pool",
+        description="Airflow pool that limits how many reads run at once. It must exist.",
+        examples=["default_pool"],
+    )
+
+
+class Source(BaseModel):
+    """One file of ``config/``: a source, its tables, and how the Dag that is named like it runs."""
+
+    model_config = CLOSED
+    name: Text = Field(validation_alias=f"{FILLED}name", description="The file's stem.")
+    path: Path = Field(validation_alias=f"{FILLED}path", description="The file.")
+    source: Endpoint = Field(
+        description="Where the tables are read from.", examples=["{connection: spotify_sql}"]
+    )
+    schedule: Schedule | None = Field(
+        default=None,
+        description="When the Dag runs, in UTC: a preset or five cron fields. Without it, only "
+        "when somebody triggers it.",
+        examples=['"@hourly"', '"30 6 * * 1-5"'],
+    )
+    start_date: date = Field(
+        default=date(2025, 1, 1),
+        description="First day that a backfill may ask for, in UTC. Nothing is caught up by "
+        "itself.",
+        examples=["2025-01-01"],
+    )
+    owner: Text = Field(
+        default="data-engineering", description="Owner of the Dag.", examples=["music"]
+    )
+    tags: Texts = Field(default=(), description="Tags of the Dag.", examples=["[music, sql]"])
+    alerts: Alerts = Field(
+        default=Alerts(),
+        description="Who gets a mail, and when.",
+        examples=["{to: [data@example.com]}"],
+    )
+    compute: Literal["spark"] = Field(
+        default="spark", description="What runs silver and gold.", examples=["spark"]
+    )
+    tasks: TaskPolicy = Field(
+        default=TaskPolicy(),
+        description="How Airflow runs the tasks.",
+        examples=["{retries: 5}"],
+    )
+    defaults: Defaults = Field(
+        default=Defaults(),
+        description="What a table gets that leaves the field out.",
+        examples=["{cursor: updated_at}"],
+    )
+    tables: dict[Text, Table] = Field(
+        min_length=1,
+        description="The tables to ingest: the name in the source, then the table's fields.",
+        examples=["{DimUser: {key: user_id, cursor: updated_at}}"],
+    )
+
+    def tables_named(self, names: Iterable[str]) -> tuple[Table, ...]:
+        """Return the tables of these names or lake names, in the file's order; all if empty.
+
+        Raises:
+            ConfigError: A name is no table of this source.
+        """
+        wanted = list(names)
+        by_name = {table.lake_name: table for table in self.tables.values()} | self.tables
+        for name in wanted:
+            if name not in by_name:
+                hint, allowed = did_you_mean(name, by_name), ", ".join(self.tables)
+                text = f"{self.path}: table {name!r} is unknown{hint} (allowed: {allowed})"
+                raise ConfigError(text)
+        chosen = {by_name[name].name for name in wanted or self.tables}
+        return tuple(table for table in self.tables.values() if table.name in chosen)

@@ -1,0 +1,176 @@
+"""The models of one table: frozen, strict (``"5"`` is no number), closed (no unknown field).
+
+The descriptions and examples of all models are what ``docs/config.md`` is made of.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
+
+from tidemark.metadata_errors import FILLED
+from tidemark.metadata_types import (
+    CLOSED,
+    Duration,
+    FolderName,
+    Future,
+    Key,
+    Lookback,
+    ScdType,
+    Strategy,
+    Text,
+    Texts,
+    TimeZone,
+    is_folder_name,
+)
+
+
+def snake_case(name: str) -> str:
+    """Return a table's name as gold and the rules write it: ``DimUser`` is ``dim_user``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+class Gold(BaseModel):
+    """How a table appears in gold."""
+
+    model_config = CLOSED
+    scd: ScdType = Field(
+        description="1 keeps the current rows; 2 keeps a row for each version, with `__START_AT` "
+        "and `__END_AT`.",
+        examples=["2"],
+    )
+    name: FolderName = Field(
+        description="Name of the gold table; unique within the lake.",
+        examples=["dim_user"],
+        json_schema_extra={"default": "`lake_name` in snake_case"},
+    )
+    expect_or_drop: dict[Text, Text] = Field(
+        default_factory=dict,
+        description="Expectations: a name and a SQL predicate each. A row for which one is not "
+        "true is dropped, and counted in the run's report. Deletes are never dropped.",
+        examples=["{valid_id: user_id IS NOT NULL}"],
+    )
+    track: Texts = Field(
+        default=(),
+        description="With `scd: 2`: the columns whose change makes a new version; all if empty.",
+        examples=["[country, subscription_type]"],
+    )
+    sequence_by: Text | None = Field(
+        default=None,
+        description="Column whose order makes the history, for history in business time. By "
+        "default the order in which the versions were read (`_sequence`).",
+        examples=["updated_at"],
+    )
+
+    @field_validator("track")
+    @classmethod
+    def _track_needs_history(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if value and info.data.get("scd") == 1:
+            raise ValueError("which needs history; write scd: 2, or leave 'track' out")
+        return value
+
+
+class Table(BaseModel):
+    """One table of the source, with what `defaults` gives it already filled in."""
+
+    model_config = CLOSED
+    name: str = Field(validation_alias=f"{FILLED}name", description="The table's name.")
+    schema_: Text = Field(
+        default="dbo",
+        validation_alias="schema",
+        description="Schema of the table in the source.",
+        examples=["sales"],
+        json_schema_extra={"default": "`source.schema`"},
+    )
+    lake_name: FolderName = Field(
+        default="",  # never stays so: _fill_names
+        description="Name of the table in bronze and silver; unique within the lake, whatever the "
+        "case of its letters.",
+        examples=["SalesOrderLine"],
+        json_schema_extra={"default": "the table's name"},
+    )
+    key: Key = Field(
+        description="Primary key: one column or a list of columns, unique in the source.",
+        examples=["user_id", "[order_id, line_no]"],
+        json_schema_extra={"type": "text or list of text"},
+    )
+    cursor: Text = Field(
+        description="Column that moves forward with each change. Strategy `watermark` reads the "
+        "rows above the highest value that it has stored.",
+        examples=["updated_at"],
+        json_schema_extra={"default": "**required**, here or in `defaults`"},
+    )
+    strategy: Strategy = Field(
+        default="watermark", description="How changes are found.", examples=["watermark"]
+    )
+    cursor_timezone: TimeZone = Field(
+        default="UTC",
+        description="IANA time zone of a cursor that carries none itself. Data intervals are "
+        "mapped with it.",
+        examples=["Europe/Berlin"],
+    )
+    lookback: Lookback = Field(
+        default=timedelta(hours=1),
+        description="How far below the stored watermark each read begins, for rows that were "
+        "committed late. For an integer cursor a whole number, in the cursor's own units. Rows "
+        "that did not change are dropped again, so that a long lookback costs only the reading.",
+        examples=["2d", "1000"],
+        json_schema_extra={"type": "duration or whole number"},
+    )
+    clock_lag: Duration = Field(
+        default=timedelta(0),
+        description="How far behind the source's clock a read ends: longer than the longest "
+        "transaction that sets the cursor before it commits.",
+        examples=["5m"],
+    )
+    future: Future = Field(
+        default="hold",
+        description="What to do with a row whose cursor lies in the future. `hold` counts and "
+        "names it and leaves it until its time comes; `take` reads it, for a cursor that is no "
+        "change time, such as a calendar's date.",
+        examples=["take"],
+    )
+    rule: Text | None = Field(
+        default=None,
+        description="Function in `spark_jobs/rules/<source>.py` that cleans the rows for silver.",
+        examples=["dim_user"],
+        json_schema_extra={
+            "default": "`lake_name` in snake_case if there is such a function, "
+            "else the rows pass through"
+        },
+    )
+    gold: Gold | None = Field(
+        default=None,
+        description="How the table appears in gold; without it the table stops at silver.",
+        examples=["{scd: 2}"],
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_names(cls, data: object) -> object:
+        """Fill in the names that derive from others: lake_name, and gold's name from it."""
+        if not isinstance(data, dict):
+            return data
+        filled: dict[str, Any] = {"lake_name": data.get(f"{FILLED}name", data.get("name")), **data}
+        lake_name, gold = filled["lake_name"], filled.get("gold")
+        if isinstance(gold, dict) and "name" not in gold:
+            # A bad lake_name is reported once, not as gold's name too.
+            name = snake_case(lake_name) if is_folder_name(lake_name) else "unknown"
+            filled["gold"] = {"name": name, **gold}
+        return filled
+
+
+class Defaults(BaseModel):
+    """What a table gets that leaves the field out: one level, a value is taken whole or not."""
+
+    model_config = CLOSED
+    schema_: Text | None = Field(default=None, validation_alias="schema")
+    cursor: Text | None = None
+    strategy: Strategy | None = None
+    cursor_timezone: TimeZone | None = None
+    lookback: Lookback | None = None
+    clock_lag: Duration | None = None
+    future: Future | None = None

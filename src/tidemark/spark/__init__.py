@@ -1,0 +1,1 @@
+"""Silver and gold on Spark: the only importer of pyspark."""

@@ -1,0 +1,192 @@
+"""A table's bronze files as a stream: under which schema, and with which of our columns.
+
+The schema is the union of the columns of all files that the stream has met, kept beside the
+stream's checkpoint: a column that left the source is read as NULL, a new one arrives.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
+from pyspark.errors import PySparkException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as sf
+from pyspark.sql.types import (
+    BinaryType,
+    ByteType,
+    DataType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    LongType,
+    ShortType,
+    StringType,
+    StructField,
+    StructType,
+    TimestampType,
+)
+
+from tidemark.errors import PipelineError
+from tidemark.layout import Lake, sequence_of
+from tidemark.storage import Store
+
+META = StructType(
+    [
+        StructField("_sequence", TimestampType()),
+        StructField("_operation", StringType()),
+        StructField("_source_sequence", StringType()),
+        StructField("_digest", BinaryType()),
+        StructField("_run_id", StringType()),
+    ]
+)
+# The bronze file that a row comes from: known to the stream and the rules, not kept in silver.
+FILE = "_file"
+
+# A file that waited long (a table that was broken for weeks) must not be passed over.
+_NO_AGE_LIMIT = "36500d"
+_WIDTHS: tuple[tuple[type[DataType], ...], ...] = (
+    (ByteType, ShortType, IntegerType, LongType),
+    (FloatType, DoubleType),
+)
+
+
+@dataclass(frozen=True)
+class StreamSchema:
+    """What a table's stream can read without losing a column.
+
+    Attributes:
+        columns: The union of the files' columns, and ours.
+        files: The names of the files whose columns are in it.
+    """
+
+    columns: StructType
+    files: frozenset[str]
+
+
+def stream_schema(spark: SparkSession, store: Store, lake: Lake, table: str) -> StreamSchema:
+    """Find the schema for everything that lies in a table's bronze now.
+
+    Only files that were not there the last time are opened.
+
+    Raises:
+        PipelineError: A file can't be read, has a column whose type does not go with what was
+            there before, or is no bronze file at all.
+    """
+    path = f"{lake.checkpoint('silver', table)}/_schema.json"
+    known = _read(store, path)
+    files = frozenset(_bronze_files(store, lake, table))
+    new = sorted(files - known.files)
+    if not new:
+        return StreamSchema(known.columns, files)
+    columns = known.columns
+    for file, found in _schemas(spark, lake, table, new):
+        columns = _merged(columns, found, table, file)
+    columns = StructType([*columns, *(f for f in META if f.name not in columns.names)])
+    _write(store, path, StreamSchema(columns, files))
+    return StreamSchema(columns, files)
+
+
+def bronze_stream(spark: SparkSession, lake: Lake, table: str, columns: StructType) -> DataFrame:
+    """Open a table's bronze as a stream.
+
+    Files that Azure Data Factory wrote have none of our columns: their rows are upserts, in the
+    order of the time in the file's name (UTC).
+    """
+    # On Databricks, Auto Loader (`cloudFiles`) takes this place.
+    reader = spark.readStream.schema(columns).format("parquet").option("maxFileAge", _NO_AGE_LIMIT)
+    rows = reader.load(lake.url(lake.bronze_folder(table)))
+    name = sf.col("_metadata.file_name")
+    return rows.withColumns(
+        {
+            FILE: name,
+            "_sequence": sf.coalesce("_sequence", _time_in(name)),
+            "_operation": sf.coalesce("_operation", sf.lit("upsert")),
+        }
+    )
+
+
+def _time_in(file_name: Column) -> Column:
+    # As tidemark.layout.sequence_of reads it, cut to microseconds. Locally, Spark lists names with
+    # colons only when `fs.file.impl` is RawLocalFileSystem.
+    stamp = sf.regexp_extract(file_name, r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?)", 1)
+    return sf.try_to_timestamp(sf.concat(stamp, sf.lit("Z")))
+
+
+def _bronze_files(store: Store, lake: Lake, table: str) -> Iterator[str]:
+    for name in store.names(lake.bronze_folder(table)):
+        if name.startswith(("_", ".")):
+            continue
+        if sequence_of(name) is None:
+            message = (
+                f"{table}: {lake.bronze_folder(table)}/{name} is no bronze file by its name "
+                f"({table}_<time>.parquet); move it elsewhere and run again"
+            )
+            raise PipelineError(message)
+        yield name
+
+
+def _schemas(
+    spark: SparkSession, lake: Lake, table: str, names: list[str]
+) -> Iterable[tuple[str, StructType]]:
+    urls = {name: lake.url(f"{lake.bronze_folder(table)}/{name}") for name in names}
+    if len(names) > 1:
+        try:
+            merged = spark.read.option("mergeSchema", "true").parquet(*urls.values()).schema
+        except (PySparkException, Py4JJavaError):
+            pass  # Spark does not say which file, and widens no integers: one by one, then.
+        else:
+            return [(names[-1], merged)]
+    return ((name, _schema(spark, table, name, url)) for name, url in urls.items())
+
+
+def _schema(spark: SparkSession, table: str, name: str, url: str) -> StructType:
+    try:
+        return spark.read.parquet(url).schema
+    except (PySparkException, Py4JJavaError) as error:
+        message = f"{table}: bronze file {name} can't be read as Parquet; move it away, run again"
+        raise PipelineError(message) from error
+
+
+def _merged(known: StructType, found: StructType, table: str, file: str) -> StructType:
+    fields = {field.name.lower(): field for field in known}
+    for field in found:
+        mine = fields.setdefault(field.name.lower(), field)
+        wide = wider(mine.dataType, field.dataType)
+        if wide is None:
+            message = (
+                f"{table}: column {field.name} is {field.dataType.simpleString()} in bronze file "
+                f"{file}, but {mine.dataType.simpleString()} before; give it a name of its own at "
+                "the source or move the file away, and run again"
+            )
+            raise PipelineError(message)
+        fields[field.name.lower()] = StructField(mine.name, wide)
+    return StructType(list(fields.values()))
+
+
+def wider(one: DataType, other: DataType) -> DataType | None:
+    """Give the type that holds the values of both without loss; None if none is safe."""
+    if one == other:
+        return one
+    for family in _WIDTHS:
+        if type(one) in family and type(other) in family:
+            return max(one, other, key=lambda t: family.index(type(t)))
+    if isinstance(one, DecimalType) and isinstance(other, DecimalType):
+        return max(one, other, key=lambda t: t.precision) if one.scale == other.scale else None
+    return None
+
+
+def _read(store: Store, path: str) -> StreamSchema:
+    content = store.read(path)
+    if content is None:
+        return StreamSchema(StructType([]), frozenset())
+    value = json.loads(content.data)
+    return StreamSchema(StructType.fromJson(value["columns"]), frozenset(value["files"]))
+
+
+def _write(store: Store, path: str, schema: StreamSchema) -> None:
+    value = {"columns": schema.columns.jsonValue(), "files": sorted(schema.files)}
+    store.write(path, json.dumps(value).encode())

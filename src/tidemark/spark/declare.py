@@ -1,0 +1,139 @@
+"""What ``dlt/`` files declare with, under Databricks' names: the one seam between two engines.
+
+Databricks' ``pyspark.pipelines`` has everything below, and is handed every call. Open-source 4.2 has
+neither expectations nor SCD type 2: there the same facts go to `tidemark.spark.pipeline`'s graph,
+as SQL text, because open source would build Spark Connect expressions of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, Protocol, TypeVar, cast
+
+from pyspark import pipelines
+from pyspark.pipelines.graph_element_registry import get_active_graph_element_registry
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as sf
+
+from tidemark.errors import PipelineError
+from tidemark.layout import Lake
+from tidemark.metadata import Source, load_source
+from tidemark.spark.graph import ChangeFlow, Graph
+
+Query = TypeVar("Query", bound=Callable[[], DataFrame])
+
+
+class _Databricks(Protocol):
+    """The part of Databricks' ``pyspark.pipelines`` that open source lacks."""
+
+    def create_auto_cdc_flow(self, **facts: object) -> None: ...
+
+    def expect_all_or_drop(self, expectations: dict[str, str]) -> Callable[[Query], Query]: ...
+
+
+def create_auto_cdc_flow(
+    *,
+    target: str,
+    source: str,
+    keys: Sequence[str],
+    sequence_by: str,
+    apply_as_deletes: str | None = None,
+    except_column_list: Sequence[str] = (),
+    stored_as_scd_type: Literal[1, 2] = 1,
+    track_history_column_list: Sequence[str] = (),
+) -> None:
+    """Declare a flow of change events into a streaming table.
+
+    Args:
+        target: The streaming table.
+        source: The view or table that the events are streamed from.
+        keys: The columns that identify a row.
+        sequence_by: SQL expression that orders a key's events; never NULL.
+        apply_as_deletes: SQL condition under which an event is a delete.
+        except_column_list: Columns of the source that the target does not get.
+        stored_as_scd_type: 1 keeps the current rows, 2 a row for each version.
+        track_history_column_list: SCD type 2: the columns whose change makes a version; all if
+            empty.
+    """
+    databricks = _databricks()
+    if databricks is None:
+        flow = ChangeFlow(
+            target=target,
+            source=source,
+            keys=tuple(keys),
+            sequence_by=sequence_by,
+            apply_as_deletes=apply_as_deletes,
+            except_columns=tuple(except_column_list),
+            scd_type=stored_as_scd_type,
+            track=tuple(track_history_column_list),
+        )
+        return _graph().register_change_flow(flow)
+    optional: dict[str, object] = {
+        "apply_as_deletes": apply_as_deletes and sf.expr(apply_as_deletes),
+        "except_column_list": list(except_column_list),
+        "track_history_column_list": list(track_history_column_list),
+    }
+    databricks.create_auto_cdc_flow(
+        target=target,
+        source=source,
+        keys=list(keys),
+        sequence_by=sf.expr(sequence_by),
+        stored_as_scd_type=stored_as_scd_type,
+        **{name: value for name, value in optional.items() if value},
+    )
+    return None
+
+
+def expect_all_or_drop(expectations: Mapping[str, str]) -> Callable[[Query], Query]:
+    """Drop the rows of a query for which not every predicate is true; stands under ``@dp.…``.
+
+    Args:
+        expectations: A name and a SQL predicate each. NULL is not true.
+    """
+    if not expectations:
+        return lambda query: query
+    databricks = _databricks()
+    if databricks is not None:
+        return databricks.expect_all_or_drop(dict(expectations))
+
+    def register(query: Query) -> Query:
+        _graph().register_expectations(query, expectations)
+        return query
+
+    return register
+
+
+def pipeline_source() -> Source:
+    """Return the metadata that the pipeline runs for: ``tidemark.source`` in ``tidemark.config``.
+
+    Raises:
+        ConfigError: The metadata is wrong.
+    """
+    conf = SparkSession.active().conf
+    folder, name = str(conf.get("tidemark.config")), str(conf.get("tidemark.source"))
+    found = [p for end in ("yaml", "yml") if (p := Path(folder, f"{name}.{end}")).is_file()]
+    return load_source(found[0] if found else Path(folder, f"{name}.yaml"))
+
+
+def read_changes(table: str) -> DataFrame:
+    """Stream every distinct change of a table, by its name in the lake (``tidemark.lake``)."""
+    spark = SparkSession.active()
+    lake = Lake(str(spark.conf.get("tidemark.lake")))
+    return spark.readStream.format("delta").load(lake.url(lake.changes(table)))
+
+
+def _databricks() -> _Databricks | None:
+    full = hasattr(pipelines, "expect_all_or_drop")
+    return cast("_Databricks", pipelines) if full else None
+
+
+def _graph() -> Graph:
+    registry = get_active_graph_element_registry()
+    if not isinstance(registry, Graph):
+        message = (
+            f"pipeline: declared under {type(registry).__name__}, which knows no expectations and "
+            "no SCD type 2; run it by spark_jobs/gold.py, or on Databricks"
+        )
+        raise PipelineError(message)
+    return registry

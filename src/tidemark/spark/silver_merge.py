@@ -1,0 +1,204 @@
+"""One batch of bronze rows into silver: every change appended, the current state merged.
+
+Both writes carry Delta's application transaction, the stream's id and the batch's number, so that
+a batch that is run again writes nothing twice, wherever the first attempt ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from delta.tables import DeltaTable
+from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import functions as sf
+from pyspark.sql.types import StructType
+
+from tidemark.spark.bronze_stream import FILE
+from tidemark.spark.rules import column, quoted
+
+_RANK, _REPEATED = "_rank", "_repeated"
+_TRANSACTION = "spark.databricks.delta.write.txn"
+
+
+@dataclass(frozen=True)
+class SilverTable:
+    """A table's two Delta tables.
+
+    Attributes:
+        key: The columns that identify a row; matched null-safe.
+        cursor: Orders versions of a key that were read together; absent in some tables.
+        changes: URL of every distinct change.
+        current: URL of the current state.
+    """
+
+    key: tuple[str, ...]
+    cursor: str | None
+    changes: str
+    current: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A stream's batch: its rows and what identifies it across restarts.
+
+    Attributes:
+        rows: The cleaned rows.
+        stream: The streaming query's id; a new checkpoint begins a new one.
+        number: The batch's number in the stream.
+    """
+
+    rows: DataFrame
+    stream: str
+    number: int
+
+
+@dataclass(frozen=True)
+class BatchFacts:
+    """What a batch held, counted in one pass.
+
+    Attributes:
+        rows_in: Rows read from bronze.
+        changes: Distinct changes among them.
+        files: The bronze files they come from.
+        oldest: The smallest `_sequence`, in microseconds since 1970 (UTC).
+    """
+
+    rows_in: int
+    changes: int
+    files: frozenset[str]
+    oldest: int
+
+
+@contextmanager
+def ranked(batch: Batch, table: SilverTable) -> Iterator[tuple[DataFrame, BatchFacts]]:
+    """Order each key's versions, newest first, and keep the result while both tables are written.
+
+    Rows of one key and `_sequence` are one change: all but the first are marked as repeated.
+    """
+    order = [name for name in ("_sequence", table.cursor, "_digest") if name in batch.rows.columns]
+    by_key = Window.partitionBy(*map(column, table.key))
+    newest_first = by_key.orderBy(*(column(name).desc() for name in order if name))
+    previous = sf.lag("_sequence").over(newest_first)
+    marks = {
+        _RANK: sf.row_number().over(newest_first),
+        _REPEATED: previous.eqNullSafe(sf.col("_sequence")),
+    }
+    rows = batch.rows.withColumns(marks).persist()
+    try:
+        yield rows, _facts(rows)
+    finally:
+        rows.unpersist()
+
+
+def write_batch(batch: Batch, rows: DataFrame, facts: BatchFacts, table: SilverTable) -> int:
+    """Append a batch's changes and merge its newest versions into the current state.
+
+    The deletes that end a full reload are changes like others: they belong into `rows`.
+
+    Returns:
+        How many changes there were to append.
+    """
+    session = rows.sparkSession
+    known = _known(session, table, facts.oldest)
+    changes = rows.where(~sf.col(_REPEATED)).drop(_RANK, _REPEATED, FILE)
+    newest = rows.where(sf.col(_RANK) == 1).drop(_RANK, _REPEATED, FILE)
+    count = facts.changes
+    if known is not None:
+        # The rows of a lost checkpoint come again, under a new stream's id.
+        changes = _without(
+            changes, known, table, sf.col("new._sequence") == sf.col("old._sequence")
+        )
+        count = changes.count()
+        deletes = known.where("_operation = 'delete'")
+        newest = _without(newest, deletes, table, sf.col("new._sequence") < sf.col("old._sequence"))
+    if count:
+        with _once(session, batch, "changes"):
+            _append(changes, table)
+    with _once(session, batch, "current"):
+        _merge(newest, table)
+    return count
+
+
+def _facts(rows: DataFrame) -> BatchFacts:
+    found = rows.agg(
+        sf.count("*"),
+        sf.count_if(~sf.col(_REPEATED)),
+        sf.collect_set(FILE),
+        sf.unix_micros(sf.min("_sequence")),
+    ).collect()[0]
+    return BatchFacts(found[0], found[1], frozenset(found[2]), found[3] or 0)
+
+
+def _known(session: SparkSession, table: SilverTable, oldest: int) -> DataFrame | None:
+    """Look up changes that are not older than the batch: usually none, by Delta's statistics."""
+    if not DeltaTable.isDeltaTable(session, table.changes):
+        return None
+    changes = session.read.format("delta").load(table.changes)
+    known = changes.where(sf.col("_sequence") >= sf.timestamp_micros(sf.lit(oldest)))
+    known = known.select(*map(column, table.key), "_sequence", "_operation")
+    return None if known.isEmpty() else known
+
+
+def _without(rows: DataFrame, known: DataFrame, table: SilverTable, when: Column) -> DataFrame:
+    condition = _same_key(table.key, "new", "old") & when
+    return rows.alias("new").join(known.alias("old"), condition, "left_anti")
+
+
+def _same_key(key: tuple[str, ...], one: str, other: str) -> Column:
+    condition = sf.lit(True)
+    for name in map(quoted, key):
+        condition &= sf.col(f"{one}.{name}").eqNullSafe(sf.col(f"{other}.{name}"))
+    return condition
+
+
+@contextmanager
+def _once(session: SparkSession, batch: Batch, target: str) -> Iterator[None]:
+    # On the batch's own session: set on the stream's, it does not cover a MERGE.
+    settings = {"AppId": f"{batch.stream}:{target}", "Version": str(batch.number)}
+    for name, value in settings.items():
+        session.conf.set(_TRANSACTION + name, value)
+    try:
+        yield
+    finally:
+        for name in settings:
+            session.conf.unset(_TRANSACTION + name)
+
+
+def _append(changes: DataFrame, table: SilverTable) -> None:
+    session = changes.sparkSession
+    writer = changes.write.format("delta").mode("append").option("mergeSchema", "true")
+    if not DeltaTable.isDeltaTable(session, table.changes):
+        # Gold streams from it, so that nothing may be rewritten; and what is looked up must have
+        # statistics, though it stands behind the first 32 columns of a wide table.
+        looked_up = ",".join(map(quoted, [*table.key, "_sequence", "_operation"]))
+        writer = writer.option("delta.appendOnly", "true")
+        writer = writer.option("delta.dataSkippingStatsColumns", looked_up)
+    writer.save(table.changes)
+
+
+def _merge(newest: DataFrame, table: SilverTable) -> None:
+    session = newest.sparkSession
+    if not DeltaTable.isDeltaTable(session, table.current):
+        newest.where("_operation <> 'delete'").write.format("delta").save(table.current)
+        return
+    target = DeltaTable.forPath(session, table.current)
+    source = _completed(newest, target.toDF().schema)
+    newer = "new._sequence > old._sequence"
+    (
+        target.alias("old")
+        .merge(source.alias("new"), _same_key(table.key, "new", "old"))
+        .withSchemaEvolution()
+        .whenMatchedDelete(f"{newer} AND new._operation = 'delete'")
+        .whenMatchedUpdateAll(newer)
+        .whenNotMatchedInsertAll("new._operation <> 'delete'")
+        .execute()
+    )
+
+
+def _completed(rows: DataFrame, target: StructType) -> DataFrame:
+    # Delta keeps a column's old value where the source of a MERGE does not have it.
+    have = {name.lower() for name in rows.columns}
+    absent = [field for field in target if field.name.lower() not in have]
+    return rows.withColumns({f.name: sf.lit(None).cast(f.dataType) for f in absent})

@@ -1,0 +1,166 @@
+"""The whole way, in real Airflow, Spark and Delta, against an oracle in plain Python.
+
+Runs with the sample of the project's own and, where it lies beside the checkout, with the real one.
+"""
+
+from __future__ import annotations
+
+import csv
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import lake_oracle
+import pytest
+from home_harness import PROJECT, Ended, Home
+from lake_oracle import TableOracle
+
+from tidemark import sample
+
+REAL_SAMPLE = PROJECT.parent / "shared" / "data" / "spotify"
+SOURCES = ["own", *(["real"] if REAL_SAMPLE.is_dir() else [])]
+
+
+@dataclass
+class Loaded:
+    """A lake after an initial and an incremental run, and a third without changes."""
+
+    home: Home
+    oracles: dict[str, TableOracle]
+    runs: list[Ended]
+
+
+@pytest.fixture(scope="module", params=SOURCES)
+def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    folder = tmp_path_factory.mktemp("lake")
+    files = REAL_SAMPLE if request.param == "real" else _own_sample(folder)
+    home = Home(folder / "home")
+    oracles = {name: TableOracle(name) for name in lake_oracle.KEYS}
+    runs = []
+    with home.dag() as dag:
+        for step in ("initial", "incremental"):
+            home.tidemark("sample", "--from", str(files / step))
+            for oracle in oracles.values():
+                file = files / step / f"{oracle.name}.csv"
+                oracle.load(lake_oracle.load_rows(file) if file.exists() else [])
+                oracle.read()
+            runs.append(dag.run())
+        runs.append(dag.run())
+    return Loaded(home, oracles, runs)
+
+
+def _own_sample(folder: Path) -> Path:
+    """Write the project's own sample as CSV files: the first state, and what the next changed."""
+    database = folder / "own.db"
+    sample.create(database)
+    before = _dump(database)
+    sample.advance(database, 2)
+    after = _dump(database)
+    for step, tables in (("initial", before), ("incremental", after)):
+        (folder / "csv" / step).mkdir(parents=True)
+        for name, rows in tables.items():
+            changed = [r for r in rows if step == "initial" or r not in before[name]]
+            with (folder / "csv" / step / f"{name}.csv").open("w", newline="") as file:
+                writer = csv.DictWriter(file, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(changed)
+    return folder / "csv"
+
+
+def _dump(database: Path) -> dict[str, list[dict[str, Any]]]:
+    with closing(sqlite3.connect(database)) as connection:
+        connection.row_factory = sqlite3.Row
+        return {
+            name: [dict(row) for row in connection.execute(f'SELECT * FROM "{name}"')]
+            for name in lake_oracle.KEYS
+        }
+
+
+def _business(row: dict[str, Any]) -> dict[str, Any]:
+    plain = {k: v for k, v in row.items() if not k.startswith("_")}
+    return {k: _naive(v) for k, v in plain.items()}
+
+
+def _naive(value: Any) -> Any:
+    # The source's timestamps have no zone; Spark keeps their wall clock as UTC.
+    return value.replace(tzinfo=None) if isinstance(value, datetime) else value
+
+
+def _sorted(rows: Iterator[dict[str, Any]] | list[dict[str, Any]]) -> list[str]:
+    return sorted(repr(sorted(row.items())) for row in rows)
+
+
+def test_every_run_succeeds_and_the_third_starts_no_spark(loaded: Loaded) -> None:
+    assert [run.state for run in loaded.runs] == ["success"] * 3
+    assert loaded.runs[2].tasks["silver"] == "skipped"
+    assert loaded.runs[2].tasks["gold"] == "skipped"
+
+
+@pytest.mark.parametrize("table", lake_oracle.KEYS)
+def test_bronze_holds_the_rows_of_each_read_and_no_other(loaded: Loaded, table: str) -> None:
+    oracle = loaded.oracles[table]
+    published = [rows for rows in oracle.reads if rows]
+    files = loaded.home.bronze(table)
+    assert len(files) == len(published)
+    assert str(oracle.watermark) == loaded.home.state(table)["cdc"]
+
+
+@pytest.mark.parametrize("table", lake_oracle.KEYS)
+def test_changes_hold_every_row_of_every_read(loaded: Loaded, table: str) -> None:
+    found = [_business(row) for row in loaded.home.rows(f"silver/{table}_changes")]
+    assert _sorted(found) == _sorted(loaded.oracles[table].changes())
+
+
+@pytest.mark.parametrize("table", lake_oracle.KEYS)
+def test_silver_is_the_newest_version_of_each_key(loaded: Loaded, table: str) -> None:
+    found = [_business(row) for row in loaded.home.rows(f"silver/{table}")]
+    assert _sorted(found) == _sorted(list(loaded.oracles[table].silver().values()))
+
+
+@pytest.mark.parametrize(("table", "gold"), lake_oracle.SCD1.items())
+def test_scd1_is_the_newest_version_of_each_key(loaded: Loaded, table: str, gold: str) -> None:
+    found = [_business(row) for row in loaded.home.rows(f"gold/{gold}")]
+    assert _sorted(found) == _sorted(list(loaded.oracles[table].silver().values()))
+
+
+@pytest.mark.parametrize(("table", "gold"), lake_oracle.SCD2.items())
+def test_scd2_is_every_version_with_the_reads_it_began_and_ended_in(
+    loaded: Loaded, table: str, gold: str
+) -> None:
+    oracle = loaded.oracles[table]
+    rows = loaded.home.rows(f"gold/{gold}")
+    changes = loaded.home.rows(f"silver/{table}_changes")
+    order = {moment: n for n, moment in enumerate(sorted({r["_sequence"] for r in changes}))}
+    found = [
+        {**_business(row), "from": order[row["__START_AT"]], "to": order.get(row["__END_AT"])}
+        for row in rows
+    ]
+    wanted = [
+        {**row, "from": start, "to": end}
+        for versions in oracle.history().values()
+        for row, start, end in versions
+    ]
+    assert _sorted(found) == _sorted(wanted)
+
+
+def test_the_view_counts_each_tracks_streams(loaded: Loaded) -> None:
+    streams = loaded.oracles["FactStream"].silver().values()
+    found = {row["track_id"]: row for row in loaded.home.rows("gold/track_popularity")}
+    assert set(found) == set(loaded.oracles["DimTrack"].silver())
+    for track, row in found.items():
+        own = [stream for stream in streams if stream["track_id"] == track]
+        assert row["streams"] == len(own), track
+        assert row["listeners"] == len({stream["user_id"] for stream in own}), track
+
+
+def test_what_the_strategy_can_see_equals_the_source(loaded: Loaded) -> None:
+    """Every row whose cursor lies within reach of the second read is in silver as it is now."""
+    for oracle in loaded.oracles.values():
+        silver = oracle.silver()
+        taken = {row[oracle.key] for row in oracle.reads[-1]}
+        for key in taken:
+            assert silver[key] == lake_oracle.clean(oracle.name, oracle.source[key])
