@@ -39,7 +39,7 @@ def declare(table: Table, gold: Gold) -> None:
         sequence_by=f"struct(`{gold.sequence_by}`, _sequence)" if gold.sequence_by else "_sequence",
         apply_as_deletes=DELETE,
         # SCD type 1 keeps its order as a column, SCD type 2 as __START_AT.
-        except_column_list=BOOKKEEPING + (["_sequence"] if gold.scd == 2 else []),
+        except_column_list=BOOKKEEPING if gold.scd == 1 else [*BOOKKEEPING, "_sequence"],
         stored_as_scd_type=gold.scd,
         track_history_column_list=gold.track,
     )

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from tidemark.bronze import ParquetFile
 from tidemark.digest import DIGEST_TYPE
+from tidemark.windows import ordinal
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,8 @@ def load_digests(path: Path) -> SeenDigests | None:
 
 
 def _bound(text: str, kind: pa.DataType) -> pa.Scalar:
+    if not pa.types.is_timestamp(kind):
+        return pa.scalar(text).cast(kind)
     # Digits beyond Arrow's microseconds are cut: a lower bound keeps a row too many, never too few.
-    head, dot, fraction = text.partition(".")
-    return pa.scalar(f"{head}{dot}{fraction[:6]}").cast(kind)
+    since_epoch = (ordinal("timestamp", text) - ordinal("timestamp", "1970-01-01")) // 10
+    return pa.scalar(since_epoch, pa.timestamp("us", kind.tz))

@@ -33,6 +33,7 @@ from tidemark.watermark import (
     advance,
     check_not_overtaken,
     load_state,
+    place,
     reserve,
 )
 from tidemark.windows import Interval, Kind, Window, earlier, interval_window, plan_window
@@ -201,6 +202,8 @@ def _plan(
             )
             logger.warning(note)
         return _Plan(window, None, backfill=True, note=note)
+    if low is not None:
+        place(table.lake_name, kind, low)
     frontier = strategy.find_frontier(connection, table, kind)
     return _Plan(plan_window(kind, low, frontier.newest, table.lookback), frontier, backfill=False)
 

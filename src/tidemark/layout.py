@@ -107,7 +107,13 @@ def sequence_of(file_name: str) -> datetime | None:
     """
     if file_name.startswith(("_", ".")):
         return None
-    stem = file_name.removesuffix(".parquet")
+    try:
+        return _stamp_of(file_name.removesuffix(".parquet"))
+    except ValueError:  # digits that are no date
+        return None
+
+
+def _stamp_of(stem: str) -> datetime | None:
     own = _OWN_STAMP.search(stem)
     if own:
         return datetime.strptime(own.group(), SEQUENCE_FORMAT).replace(tzinfo=UTC)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import email
 import json
+import logging
 import threading
 from dataclasses import dataclass, field
 from email import policy
@@ -25,10 +26,12 @@ class MailServer:
     Attributes:
         folder: Where ``1.eml``, ``2.eml``, … are written, after those that are already there.
         port: The port that the system gave; 0 before the context is entered.
+        refused: Recipients that the server does not know.
     """
 
     folder: Path
     port: int = 0
+    refused: tuple[str, ...] = ()
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop, repr=False)
     _thread: threading.Thread | None = field(default=None, repr=False)
     _server: asyncio.Server | None = field(default=None, repr=False)
@@ -36,6 +39,8 @@ class MailServer:
     def __enter__(self) -> Self:
         """Begin to listen; when this returns, the port answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        # aiosmtpd logs each line of the dialogue.
+        logging.getLogger("mail.log").setLevel(logging.WARNING)
         # aiosmtpd's own controller can't listen on port 0, and a port that is looked up first
         # may be taken before it is used.
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -77,7 +82,21 @@ class MailServer:
             for path in self.files
         ]
 
-    async def handle_DATA(  # noqa: N802  aiosmtpd finds its hooks by this name
+    async def handle_RCPT(  # noqa: N802  aiosmtpd finds its hooks by these names
+        self,
+        server: SMTP,  # noqa: ARG002
+        session: Session,  # noqa: ARG002
+        envelope: Envelope,
+        address: str,
+        options: list[str],  # noqa: ARG002
+    ) -> str:
+        """Take a recipient; called by aiosmtpd."""
+        if address in self.refused:
+            return "550 No such user here"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(  # noqa: N802
         self,
         server: SMTP,  # noqa: ARG002
         session: Session,  # noqa: ARG002

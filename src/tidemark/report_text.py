@@ -23,7 +23,7 @@ def render_tables(report: RunReport) -> str:
     windows = [(t.name, _window(t)) for t in report.tables.values() if t.window]
     sections += _section("rows read", windows)
     dropped = [
-        (table, f"{name}: {count:,} rows")
+        (table, f"{name}: {_rows(count)}")
         for table, counts in sorted(report.dropped.items())
         for name, count in sorted(counts.items())
         if count
@@ -45,9 +45,11 @@ def render_failures(report: RunReport) -> str:
     lines = ["failed tasks"] if report.failures else []
     for failure in report.failures:
         attempt = f" (try {failure.try_number})" if failure.try_number else ""
-        lines.append(f"  {failure.task_id}{attempt}")
+        lines.append(f"  {_shorten(failure.task_id, WIDTH - 12)}{attempt}")
         for line in failure.exception.splitlines():
-            lines += textwrap.wrap(line, WIDTH, initial_indent="    ", subsequent_indent="    ")
+            lines += textwrap.wrap(
+                _plain(line), WIDTH, initial_indent="    ", subsequent_indent="    "
+            )
         if failure.log_url:
             # Never wrapped: a link that is broken in two can't be followed.
             lines.append(f"    {failure.log_url}")
@@ -68,7 +70,7 @@ def _grid(tables: list[TableReport]) -> str:
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     # The name gives way: figures and watermarks must stay whole.
-    widths[0] = max(8, min(widths[0], WIDTH - sum(widths[1:]) - 2 * (len(header) - 1)))
+    widths[0] = min(widths[0], max(8, WIDTH - sum(widths[1:]) - 2 * (len(header) - 1)))
     return "\n".join(_grid_line(row, widths) for row in rows)
 
 
@@ -81,6 +83,15 @@ def _grid_line(row: tuple[str, ...], widths: list[int]) -> str:
 
 def _number(value: int | None) -> str:
     return "-" if value is None else f"{value:,}"
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
+
+
+def _plain(text: str) -> str:
+    """Keep what a driver puts into its messages from steering the reader's terminal."""
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _shorten(text: str, width: int) -> str:
@@ -97,7 +108,7 @@ def _window(table: TableReport) -> str:
 def _unseen(found: NotSeen) -> str:
     keys = ", ".join(found.keys)
     more = ", …" if found.count > len(found.keys) else ""
-    return f"{found.reason}: {found.count:,} rows" + (f" ({keys}{more})" if keys else "")
+    return f"{found.reason}: {_rows(found.count)}" + (f" ({keys}{more})" if keys else "")
 
 
 def _section(title: str, lines: Iterable[tuple[str, str]]) -> list[str]:
@@ -107,7 +118,7 @@ def _section(title: str, lines: Iterable[tuple[str, str]]) -> list[str]:
     indent = 4 + max(len(name) for name, _ in listed)
     wrapped = [
         textwrap.fill(
-            " ".join(text.split()),
+            " ".join(_plain(text).split()),
             WIDTH,
             initial_indent=f"  {name.ljust(indent - 4)}  ",
             subsequent_indent=" " * indent,

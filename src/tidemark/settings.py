@@ -46,11 +46,11 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Read the settings; relative paths count from the project's folder."""
     env = os.environ if environ is None else environ
     project = _project_folder(env)
-    home = project / env.get("TIDEMARK_HOME", ".tidemark")
+    home = project / (env.get("TIDEMARK_HOME") or ".tidemark")
     lake = env.get("TIDEMARK_LAKE") or str(home / "lake")
     if "://" not in lake:
         lake = str(project / lake)
-    config = project / env.get("TIDEMARK_CONFIG", "config")
+    config = project / (env.get("TIDEMARK_CONFIG") or "config")
     return Settings(project=project, home=home, config=config, lake=Lake(lake.rstrip("/")))
 
 

@@ -27,7 +27,8 @@ LOCAL_CONF: dict[str, str] = {
 
 def is_local(master: str) -> bool:
     """Tell whether a Spark master runs everything in one JVM on this machine."""
-    return master.startswith("local")
+    # Not "localhost", which may be a cluster's master.
+    return master == "local" or master.startswith("local[")
 
 
 def conf_for(master: str) -> dict[str, str]:

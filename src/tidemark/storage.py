@@ -11,7 +11,7 @@ import errno
 import fcntl
 import hashlib
 import os
-import tempfile
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,16 +105,17 @@ class LocalStore:
     def write(self, path: str, data: bytes) -> None:
         """Write a small file whole, whatever was there."""
         target = self.local_path(path)
+        # Not tempfile's: it would hide the file from the other users of the lake (mode 0600).
+        temporary = target.with_name(f"_{target.name}.{uuid.uuid4().hex}")
         with _explained(path):
-            handle, name = tempfile.mkstemp(prefix="_", dir=target.parent)
             try:
-                with os.fdopen(handle, "wb") as file:
+                with temporary.open("xb") as file:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
-                Path(name).replace(target)
+                temporary.replace(target)
             except BaseException:
-                Path(name).unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
                 raise
             _sync_folder(target.parent)
 
@@ -155,7 +156,9 @@ class LocalStore:
     @contextlib.contextmanager
     def _locked(self, path: str) -> Iterator[None]:
         lock = self.local_path(path).with_name(f"_{Path(path).name}.lock")
-        with lock.open("w") as file:
+        with _explained(path):
+            file = lock.open("w")
+        with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 

@@ -127,20 +127,26 @@ def advance(store: Store, lake: Lake, table: str, kind: Kind, step: Advance) -> 
 
     def change(state: TableState) -> TableState:
         late = state.advanced is not None and step.sequence <= state.advanced
-        if late or _is_below(table, kind, step.high, state.cdc):
+        stored = None if state.cdc is None else place(table, kind, state.cdc)
+        if late or (stored is not None and ordinal(kind, step.high) < stored):
             return state
         return replace(state, cdc=step.high, advanced=step.sequence, digests=step.digests)
 
     return _update(store, lake, table, change)
 
 
-def _is_below(table: str, kind: Kind, high: str, stored: str | None) -> bool:
+def place(table: str, kind: Kind, cdc: str) -> int:
+    """Place a stored watermark on its cursor's line (see `windows.ordinal`).
+
+    Raises:
+        StateError: It is no value of the cursor's kind.
+    """
     try:
-        return stored is not None and ordinal(kind, high) < ordinal(kind, stored)
+        return ordinal(kind, cdc)
     except ValueError as error:
         message = (
-            f"table {table}: cdc.json holds {error}, its cursor's kind; restore the file, or set "
-            'its "cdc" to a value from which to read on'
+            f"table {table}: bronze/{table}_cdc/cdc.json holds {cdc!r}, but its cursor is of kind "
+            f'{kind}; restore the file, or set its "cdc" to a value from which to read on'
         )
         raise StateError(message) from error
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -81,7 +81,8 @@ def ordinal(kind: Kind, text: str) -> int:
 
 def _ticks_of_day(match: re.Match[str]) -> int:
     _, _, hour, minute, second, fraction, zone = match.groups()
-    seconds = int(hour or 0) * 3600 + int(minute or 0) * 60 + int(second or 0)
+    clock = time(int(hour or 0), int(minute or 0), int(second or 0))  # refuses 25:00
+    seconds = clock.hour * 3600 + clock.minute * 60 + clock.second
     ticks = seconds * TICKS_PER_SECOND + int((fraction or "").ljust(7, "0")[:7])
     if zone and zone != "Z":
         offset = int(zone[1:3]) * 3600 + int(zone[-2:]) * 60
@@ -158,9 +159,28 @@ def interval_window(kind: Kind, interval: Interval, time_zone: str) -> Window | 
     """
     if kind not in {"timestamp", "date"}:
         return None
-    low = cursor_text(kind, interval.start, time_zone) if interval.start else None
-    high = cursor_text(kind, interval.end, time_zone) if interval.end else None
+    start, end = _widened(interval, ZoneInfo(time_zone))
+    low = cursor_text(kind, start, time_zone) if start else None
+    high = cursor_text(kind, end, time_zone) if end else None
     return Window(low=low, high=high, inclusive=False)
+
+
+def _widened(interval: Interval, zone: ZoneInfo) -> tuple[datetime | None, datetime | None]:
+    # When the clock goes back within the interval, the wall clocks of its two ends do not enclose
+    # the hour that is shown twice: 00:30Z to 01:30Z is 02:30 to 02:30 in Berlin's October night.
+    start, end = (t.astimezone(zone) if t else None for t in (interval.start, interval.end))
+    if start and end and start.utcoffset() == end.utcoffset():
+        return start, end
+    if start and start.fold == 0:
+        start = (start.astimezone(UTC) - _repeated(start)).astimezone(zone)
+    if end and end.fold == 1:
+        end = (end.astimezone(UTC) + _repeated(end)).astimezone(zone)
+    return start, end
+
+
+def _repeated(local: datetime) -> timedelta:
+    first, second = (local.replace(fold=f).utcoffset() or timedelta(0) for f in (0, 1))
+    return first - second
 
 
 def clock_cap(kind: Kind, clock: datetime, lag: timedelta, time_zone: str) -> str | None:

@@ -22,7 +22,7 @@ from tidemark import report as reports
 from tidemark.airflow.mail import Outcome, Run, compose
 from tidemark.airflow.redaction import describe, redacted
 from tidemark.airflow.supervision import airflow_api
-from tidemark.errors import StateError, TidemarkError
+from tidemark.errors import TidemarkError
 from tidemark.report_model import Failure, RunReport
 from tidemark.settings import load_settings
 from tidemark.storage import open_store
@@ -192,7 +192,7 @@ def _report(run: Run, failed: set[str] | None) -> RunReport | str:
     lake = load_settings().lake
     try:
         report = reports.load(open_store(lake.root), lake, run.source, run.run_id)
-    except StateError as error:
+    except TidemarkError as error:
         names = ", ".join(sorted(failed or ())) or "unknown"
         return redacted(f"failed tasks: {names}\n\n{error}")
     return _with_failures(report, failed, failed_run=run.outcome == "failed")

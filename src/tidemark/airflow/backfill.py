@@ -12,11 +12,11 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 from airflow.api_fastapi.common.dagbag import resolve_run_on_latest_version
-from airflow.cli.commands.dag_command import dag_reserialize
 from airflow.configuration import conf as airflow_conf
 from airflow.jobs.job import most_recent_job
 from airflow.models import DagModel, DagRun
 from airflow.models.backfill import (
+    AlreadyRunningBackfill,
     DagNonPeriodicScheduleException,
     NoBackfillRunsToCreate,
     ReprocessBehavior,
@@ -65,6 +65,8 @@ def backfill(args: Namespace) -> None:
             f"airflow dags trigger {args.dag_id} --conf "
             f"'{json.dumps({'from_date': _day(args.start_date), 'to_date': _day(args.end_date)})}'"
         )
+    except AlreadyRunningBackfill as error:
+        _fail(f"{error} Wait for it, or cancel it at {_page(args.dag_id)}")
     except (AirflowException, NoBackfillRunsToCreate) as error:
         _fail(str(error))
     if not infos:
@@ -140,6 +142,9 @@ def _dag(dag_id: str) -> SerializedDAG:
     found = _serialized(dag_id)
     if found is None:
         _say(f"{dag_id}: not in Airflow's database yet; reading the Dag files …")
+        # Imported when needed: it warns of a missing graphviz.
+        from airflow.cli.commands.dag_command import dag_reserialize  # noqa: PLC0415
+
         dag_reserialize(Namespace(bundle_name=None))
         found = _serialized(dag_id)
     if found is None:
@@ -227,9 +232,12 @@ def _how_to_watch(dag_id: str) -> list[str]:
         lines.append("no scheduler is running: the runs wait for one (make ui, airflow scheduler)")
     if paused:
         lines.append(f"{dag_id} is paused: the runs wait until `airflow dags unpause {dag_id}`")
+    return [*lines, f"watch: airflow dags list-runs {dag_id}, or {_page(dag_id)}"]
+
+
+def _page(dag_id: str) -> str:
     base = airflow_conf.get("api", "base_url", fallback=None) or "http://localhost:8080"
-    watch = f"watch: airflow dags list-runs {dag_id}, or {base.rstrip('/')}/dags/{dag_id}/backfills"
-    return [*lines, watch]
+    return f"{base.rstrip('/')}/dags/{dag_id}/backfills"
 
 
 def _wait(backfill_id: int) -> None:

@@ -17,12 +17,13 @@ from tidemark import report
 from tidemark.errors import ConfigError, PipelineError
 from tidemark.metadata import Source
 from tidemark.settings import Settings, load_settings
-from tidemark.spark_conf import conf_for, delta_jars
+from tidemark.spark_conf import conf_for, delta_jars, is_local
 from tidemark.storage import open_store
 
 Layer = Literal["silver", "gold"]
 
 SPARK_CONNECTION = "tidemark_spark"
+_INSTALL = "install `tidemark[spark]` there, in the environment that Airflow runs in"
 
 
 class SparkJob(SparkSubmitOperator):
@@ -51,22 +52,27 @@ class SparkJob(SparkSubmitOperator):
         """Run the job, record its report, and raise with the job's own words if tables failed.
 
         Raises:
-            PipelineError: The job ran, but failed for some tables: another try would fail too.
-            AirflowException: The job did not come to an end: no Java, a killed JVM. Transient:
-                what it did is idempotent.
+            PipelineError: The job failed, as a whole or for some tables: it would fail again.
+            ConfigError: There is no Spark to start, or no connection that says where it runs.
+            AirflowException: The job was killed. Transient: it may do everything twice.
         """
+        master = require_connection()
         # Looked up here and not where the Dag is parsed, which may be another machine.
-        self.env_vars = submit_environment(os.environ)
-        self.conf = conf_for(require_connection())
+        self.env_vars = submit_environment(os.environ, master)
+        self.conf = conf_for(master)
         self.jars = ",".join(delta_jars()) or None
         Path(self.report_path).parent.mkdir(parents=True, exist_ok=True)
         try:
             super().execute(context)
+        except FileNotFoundError as error:
+            message = f"{self.layer}: {error.filename} is not installed on this worker: {_INSTALL}"
+            raise ConfigError(message) from error
         except AirflowException as error:
-            message = failed_tables(self.layer, self._record(context))
-            if message is None:
+            done = self._record(context)
+            reason = failed_tables(self.layer, done) or failed_job(self.layer, str(error))
+            if reason is None:
                 raise
-            raise PipelineError(message) from error
+            raise PipelineError(reason) from error
         self._record(context)
 
     def _record(self, context: Context) -> dict[str, Any]:
@@ -88,7 +94,19 @@ def failed_tables(layer: Layer, done: Mapping[str, Any]) -> str | None:
     if not failed:
         return None
     reasons = "".join(f"\n  {name}: {error}" for name, error in failed.items())
-    return f"{layer}: {len(failed)} of {len(tables)} tables failed, the others are done:{reasons}"
+    return f"{layer}: {len(failed)} of {len(tables)} tables failed:{reasons}"
+
+
+def failed_job(layer: Layer, error: str) -> str | None:
+    """Say why a job failed as a whole, in its own last words; None if it was killed.
+
+    Exit code 1 is a Python exception, a wrong argument or a missing Java; a kill, or a JVM out of
+    memory, has another code, and another try may go well.
+    """
+    code, _, rest = error.partition("Error code is: ")[2].partition(".")
+    if code != "1":
+        return None
+    return f"{layer}: the Spark job failed before it came to its tables.{rest.rstrip()}"
 
 
 def require_connection() -> str:
@@ -111,7 +129,7 @@ def require_connection() -> str:
     return str(connection.host or "")
 
 
-def submit_environment(environ: Mapping[str, str]) -> dict[str, str]:
+def submit_environment(environ: Mapping[str, str], master: str) -> dict[str, str]:
     """Give the variables with which spark-submit is found and runs this environment's Python.
 
     pyspark's own `spark-submit` looks for its home with the first `python3` on PATH, and fails if
@@ -119,7 +137,9 @@ def submit_environment(environ: Mapping[str, str]) -> dict[str, str]:
     environment.
     """
     programs = str(Path(sys.prefix) / "bin")
-    return {
+    # On a laptop the host's name may lead to an address that changes with the network.
+    local = {"SPARK_LOCAL_IP": "127.0.0.1"} if is_local(master) else {}
+    return local | {
         "PATH": os.pathsep.join(filter(None, (programs, environ.get("PATH")))),
         "PYSPARK_PYTHON": sys.executable,
         "PYSPARK_DRIVER_PYTHON": sys.executable,

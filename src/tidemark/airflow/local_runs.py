@@ -25,7 +25,7 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     dag_id = sys.argv[1]
     folder = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
-    bag = DagBag(dag_folder=folder, include_examples=False)
+    bag = DagBag(dag_folder=folder)
     if dag_id not in bag.dags:
         _send(answers, event="error", message=f"no Dag {dag_id!r} in {folder}: {bag.import_errors}")
         return

@@ -85,7 +85,7 @@ def _command() -> ActionCommand:
 def _args() -> tuple[Arg, ...]:
     cli = _cli()
     arg = cli.Arg
-    moment = "2026-01-31 or 2026-01-31T10:00:00; UTC if Airflow's default_timezone is"
+    moment = "2026-01-31 or 2026-01-31T10:00:00, in Airflow's default time zone (UTC)"
     return (
         arg(("dag_id",), help="The Dag, named like the source's file"),
         arg(

@@ -55,10 +55,25 @@ def open_source(url: str, table: Table) -> Iterator[sa.Connection]:
         raise SourceError(message)
     try:
         engine = sqlite.create_engine(parsed, table.schema_)
-        with engine.connect() as connection:
+        with engine.connect() as connection, _cursor_explained(connection, table):
             yield connection
     except sa.exc.DBAPIError as error:
         raise _explained(error, table) from error
+
+
+@contextlib.contextmanager
+def _cursor_explained(connection: sa.Connection, table: Table) -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        value = sqlite.unreadable(connection)
+        if value is None:
+            raise
+        message = (
+            f"table {table.name}: cursor {table.cursor!r} holds {value}; correct the row at the "
+            "source: it can't be told whether it was read"
+        )
+        raise SourceError(message) from error
 
 
 def describe(connection: sa.Connection, table: Table) -> SourceTable:
@@ -107,8 +122,10 @@ def _arrow_type(connection: sa.Connection, table: Table, column: str) -> pa.Data
 
 def _declared(connection: sa.Connection, table: Table) -> dict[str, str]:
     quote = connection.dialect.identifier_preparer.quote_identifier
-    pragma = f"PRAGMA {quote(table.schema_)}.table_info({quote(table.name)})"
-    return {row[1]: row[2] for row in connection.exec_driver_sql(pragma)}
+    # table_xinfo, unlike table_info, tells of generated columns too.
+    pragma = f"PRAGMA {quote(table.schema_)}.table_xinfo({quote(table.name)})"
+    rows = connection.exec_driver_sql(pragma)
+    return {row[1]: row[2].removesuffix(" GENERATED ALWAYS") for row in rows}
 
 
 def cursor_kind(table: Table, columns: pa.Schema) -> Kind:

@@ -1,13 +1,15 @@
 """What is particular to SQLite: opened read-only, under the schema's name, with real timestamps.
 
-SQLite has no timestamp type: it stores text, and compares text. ``tidemark_instant`` is the CAST
-that it lacks; with it '2026-01-01T10:00:00' and '2026-01-01 10:00:00.000' are equal.
+SQLite has no timestamp type: it stores text, and compares text. ``tidemark_timestamp`` is the CAST
+that it lacks; with it '2026-01-01T10:00:00' and '2026-01-01 10:00:00.000' are equal. Unlike
+SQLite's own ``date()`` and CAST, it refuses what it can't read, instead of hiding the row.
 """
 
 from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -19,6 +21,8 @@ from tidemark.errors import SourceError
 from tidemark.windows import Kind, ordinal
 
 _LOCK_SECONDS = 10.0
+_CURSOR_KINDS: tuple[Kind, ...] = ("timestamp", "date", "integer")
+_DECIMAL_DIGITS = 38  # Arrow's decimal128, and Spark's limit
 _DECIMAL = re.compile(r"(?:DECIMAL|NUMERIC)\s*\((\d+)(?:\s*,\s*(\d+))?\)")
 _TYPES: tuple[tuple[str, pa.DataType], ...] = (
     (r"TIMESTAMP|DATETIME", pa.timestamp("us")),
@@ -52,11 +56,17 @@ def create_engine(url: sa.URL, schema: str) -> sa.Engine:
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(
-            ":memory:", uri=True, timeout=_LOCK_SECONDS, check_same_thread=False
+            ":memory:",
+            uri=True,
+            timeout=_LOCK_SECONDS,
+            check_same_thread=False,
+            factory=_Connection,
         )
         name = schema.replace('"', '""')
         connection.execute(f'ATTACH ? AS "{name}"', (f"file:{quote(str(path))}?mode=ro",))
-        connection.create_function("tidemark_instant", 1, _instant, deterministic=True)
+        for kind in _CURSOR_KINDS:
+            place = connection.placed(kind)
+            connection.create_function(f"tidemark_{kind}", 1, place, deterministic=True)
         return connection
 
     return sa.create_engine("sqlite://", creator=connect, poolclass=sa.pool.NullPool)
@@ -67,17 +77,17 @@ def arrow_type(declared: str) -> pa.DataType | None:
     upper = declared.upper().strip()
     exact = _DECIMAL.match(upper)
     if exact:
-        return pa.decimal128(int(exact.group(1)), int(exact.group(2) or 0))
+        precision = int(exact.group(1))
+        known = 1 <= precision <= _DECIMAL_DIGITS
+        return pa.decimal128(precision, int(exact.group(2) or 0)) if known else None
     return next((kind for pattern, kind in _TYPES if re.search(pattern, upper)), None)
 
 
 def comparable(expression: sa.ColumnElement[object], kind: Kind) -> sa.ColumnElement[object]:
     """Wrap a cursor or a bound so that it compares as what it is."""
-    if kind == "timestamp":
-        return sa.func.tidemark_instant(expression)
-    if kind == "date":
-        return sa.func.date(expression)
-    return sa.cast(expression, sa.Integer) if kind == "integer" else expression
+    if kind not in _CURSOR_KINDS:
+        return expression
+    return sa.Function(f"tidemark_{kind}", expression, type_=sa.BigInteger())
 
 
 def clock(connection: sa.Connection) -> datetime:
@@ -86,6 +96,26 @@ def clock(connection: sa.Connection) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def _instant(text: str | None) -> str | None:
-    # A fixed width makes the order of the texts the order of the instants.
-    return None if text is None else f"{ordinal('timestamp', str(text)):020d}"
+def unreadable(connection: sa.Connection) -> str | None:
+    """Tell which cursor value could not be read, if that is why a statement failed."""
+    return getattr(connection.connection.driver_connection, "unreadable", None)
+
+
+class _Connection(sqlite3.Connection):
+    """Remembers what SQLite's "user-defined function raised exception" does not say."""
+
+    unreadable: str | None = None
+
+    def placed(self, kind: Kind) -> Callable[[object], int | None]:
+        """Give the function that places a cursor value on its line."""
+
+        def place(value: object) -> int | None:
+            if value is None:
+                return None
+            try:
+                return ordinal(kind, str(value))
+            except ValueError:
+                self.unreadable = f"{value!r}, which is no {kind}"
+                raise
+
+        return place

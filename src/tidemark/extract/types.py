@@ -56,7 +56,17 @@ def _converter(kind: pa.DataType) -> Callable[[Sequence[Any]], pa.Array]:
         return lambda values: pa.array([_boolean(v) for v in values], kind)
     if pa.types.is_string(kind):
         return lambda values: pa.array([_text(v) for v in values], kind)
+    if pa.types.is_integer(kind):
+        return lambda values: pa.array([_integer(v) for v in values], kind)
     return lambda values: pa.array(values, kind)
+
+
+def _integer(value: object) -> int | None:
+    # Arrow alone would cut 5.5 to 5.
+    if value is None or isinstance(value, int):
+        return value
+    message = f"{value!r} is no integer"
+    raise ValueError(message)
 
 
 def _decimal(value: object) -> Decimal | None:
@@ -72,4 +82,7 @@ def _boolean(value: object) -> bool | None:
 
 def _text(value: object) -> str | None:
     # SQLite's text columns may hold numbers, which its own CAST would print the same way.
+    if isinstance(value, bytes):
+        message = f"{value!r} is no text"
+        raise TypeError(message)
     return value if value is None or isinstance(value, str) else str(value)

@@ -93,9 +93,10 @@ def check_key_is_unique(
     Raises:
         SourceError: Names the key's value and how often it stands there.
     """
+    key: list[sa.ColumnClause[Any]] = [sa.column(name) for name in table.key]
     if any(columns <= set(table.key) for columns in source.unique):
-        return
-    key = [sa.column(name) for name in table.key]
+        # A UNIQUE constraint, and SQLite's primary key, still lets NULL in any number of times.
+        where = sa.and_(where, sa.or_(*(column.is_(None) for column in key)))
     twice = connection.execute(
         sa.select(*key, sa.func.count())
         .select_from(_from(table))
@@ -156,7 +157,7 @@ def _unseen(connection: sa.Connection, table: Table, where: sa.ColumnElement[boo
     count = connection.execute(rows).scalar_one()
     if not count:
         return Unseen(0, ())
-    key = [sa.column(name) for name in table.key]
+    key: list[sa.ColumnClause[Any]] = [sa.column(name) for name in table.key]
     query = sa.select(*key).select_from(_from(table)).where(where).order_by(*key)
     found = connection.execute(query.limit(_NAMED_KEYS)).all()
     return Unseen(count, tuple(_named(table, row) for row in found))

@@ -1,8 +1,8 @@
 """What ``dlt/`` files declare with, under Databricks' names: the one seam between two engines.
 
-Databricks' ``pyspark.pipelines`` has everything below, and is handed every call. Open-source 4.2 has
-neither expectations nor SCD type 2: there the same facts go to `tidemark.spark.pipeline`'s graph,
-as SQL text, because open source would build Spark Connect expressions of them.
+Databricks' ``pyspark.pipelines`` has everything below, and is handed every call. Open-source 4.2
+has neither expectations nor SCD type 2: there the same facts go to `tidemark.spark.graph`, as SQL
+text, because open source would build Spark Connect expressions of them.
 """
 
 from __future__ import annotations

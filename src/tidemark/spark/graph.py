@@ -1,4 +1,4 @@
-"""What a pipeline's files declare: collected while they are loaded, checked before anything runs."""
+"""What a pipeline's files declare: collected while they load, checked before anything runs."""
 
 from __future__ import annotations
 

@@ -14,12 +14,12 @@ from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
 
 from tidemark.errors import PipelineError, TidemarkError
-from tidemark.layout import Lake
+from tidemark.layout import Lake, sequence_of
 from tidemark.metadata import Source, Table
 from tidemark.pending import bronze_snapshot, mark_silver_done, silver_version
 from tidemark.spark.bronze_stream import FILE, META, StreamSchema, bronze_stream, stream_schema
 from tidemark.spark.rules import TableRule, cleaned, find_rule
-from tidemark.spark.silver_merge import Batch, SilverTable, ranked, write_batch
+from tidemark.spark.silver_merge import Batch, BatchFacts, SilverTable, ranked, write_batch
 from tidemark.storage import Store, open_store
 
 _AT_ONCE = 3
@@ -181,7 +181,8 @@ class _Job:
                 )
                 raise _SchemaBehindError(message)
             before = self._version()
-            rows_out = write_batch(batch, ordered, facts, table)
+            in_order = _in_order(facts, schema)
+            rows_out = write_batch(batch, ordered, facts, table, in_order=in_order)
             return facts.rows_in, rows_out if self._version() != before else 0
 
     def _silver(self) -> SilverTable:
@@ -200,10 +201,22 @@ class _Job:
         return self.lake.url(relative)
 
 
+def _in_order(facts: BatchFacts, schema: StreamSchema) -> bool:
+    """Tell, from file names alone, whether all that the stream brought earlier is older.
+
+    Of a new checkpoint's first batch that can't be told.
+    """
+    earlier = [sequence_of(name) for name in schema.files - facts.files]
+    newest = max((time for time in earlier if time is not None), default=None)
+    return newest is not None and newest < facts.oldest
+
+
 def _told(table: str, error: Exception) -> str:
     if isinstance(error, TidemarkError):
         return str(error)
-    raised = _RAISED.search(str(error))  # by a rule's guard, somewhere below Spark's own words
+    # An error of the JVM that pyspark has no class for keeps its words there.
+    text = str(getattr(error, "java_exception", None) or error).strip()
+    raised = _RAISED.search(text)  # by a rule's guard, somewhere below Spark's own words
     if raised:
         return raised.group(1)
-    return f"{table}: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    return f"{table}: {type(error).__name__}: {text.splitlines()[0]}"

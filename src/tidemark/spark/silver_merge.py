@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame, SparkSession, Window
@@ -62,13 +63,13 @@ class BatchFacts:
         rows_in: Rows read from bronze.
         changes: Distinct changes among them.
         files: The bronze files they come from.
-        oldest: The smallest `_sequence`, in microseconds since 1970 (UTC).
+        oldest: The smallest `_sequence`, UTC.
     """
 
     rows_in: int
     changes: int
     files: frozenset[str]
-    oldest: int
+    oldest: datetime
 
 
 @contextmanager
@@ -92,16 +93,25 @@ def ranked(batch: Batch, table: SilverTable) -> Iterator[tuple[DataFrame, BatchF
         rows.unpersist()
 
 
-def write_batch(batch: Batch, rows: DataFrame, facts: BatchFacts, table: SilverTable) -> int:
+def write_batch(
+    batch: Batch, rows: DataFrame, facts: BatchFacts, table: SilverTable, *, in_order: bool
+) -> int:
     """Append a batch's changes and merge its newest versions into the current state.
 
     The deletes that end a full reload are changes like others: they belong into `rows`.
+
+    Args:
+        batch: What identifies the batch.
+        rows: Its ranked rows.
+        facts: What was counted in them.
+        table: Where they go.
+        in_order: All of the changes that silver has are known to be older.
 
     Returns:
         How many changes there were to append.
     """
     session = rows.sparkSession
-    known = _known(session, table, facts.oldest)
+    known = None if in_order else _known(session, table, facts.oldest)
     changes = rows.where(~sf.col(_REPEATED)).drop(_RANK, _REPEATED, FILE)
     newest = rows.where(sf.col(_RANK) == 1).drop(_RANK, _REPEATED, FILE)
     count = facts.changes
@@ -128,15 +138,16 @@ def _facts(rows: DataFrame) -> BatchFacts:
         sf.collect_set(FILE),
         sf.unix_micros(sf.min("_sequence")),
     ).collect()[0]
-    return BatchFacts(found[0], found[1], frozenset(found[2]), found[3] or 0)
+    oldest = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=found[3] or 0)
+    return BatchFacts(found[0], found[1], frozenset(found[2]), oldest)
 
 
-def _known(session: SparkSession, table: SilverTable, oldest: int) -> DataFrame | None:
-    """Look up changes that are not older than the batch: usually none, by Delta's statistics."""
+def _known(session: SparkSession, table: SilverTable, oldest: datetime) -> DataFrame | None:
+    """Look up the changes that are not older than the batch; Delta's statistics find the files."""
     if not DeltaTable.isDeltaTable(session, table.changes):
         return None
     changes = session.read.format("delta").load(table.changes)
-    known = changes.where(sf.col("_sequence") >= sf.timestamp_micros(sf.lit(oldest)))
+    known = changes.where(sf.col("_sequence") >= sf.lit(oldest))
     known = known.select(*map(column, table.key), "_sequence", "_operation")
     return None if known.isEmpty() else known
 

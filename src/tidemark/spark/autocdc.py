@@ -1,0 +1,231 @@
+"""AUTO CDC on Delta tables: a batch of events into a target, safe to repeat and to interrupt.
+
+The result never depends on how the events were split into batches. What that takes beside the
+target is kept in one auxiliary table: for SCD type 1 the deletes, so that an older upsert that
+comes late stays deleted; for SCD type 2 every event, because a late one may cut a version in two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from delta.tables import DeltaTable
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as sf
+
+from tidemark.errors import PipelineError
+from tidemark.spark.graph import ChangeFlow
+from tidemark.spark.history import DELETED, SEQUENCE, START, content, newest, versions
+from tidemark.spark.rules import column, quoted
+
+_GONE, _NEW = "__GONE", "__NEW_"
+_TRANSACTION = "spark.databricks.delta.write.txn"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A flow and where it writes.
+
+    Attributes:
+        flow: The declaration.
+        table: URL of the target's Delta table.
+        auxiliary: URL of the Delta table kept beside it.
+    """
+
+    flow: ChangeFlow
+    table: str
+    auxiliary: str
+
+
+@dataclass(frozen=True)
+class Events:
+    """A stream's batch as events, and what identifies it across restarts.
+
+    Attributes:
+        rows: From `tidemark.spark.history.events_of`; read several times, so better persisted.
+        has_deletes: Whether there is a delete among them.
+        stream: The streaming query's id; a new checkpoint begins a new one.
+        number: The batch's number in the stream, from 0.
+    """
+
+    rows: DataFrame
+    has_deletes: bool
+    stream: str
+    number: int
+
+
+def apply_events(events: Events, target: Target) -> None:
+    """Bring a target up to a batch of events.
+
+    Raises:
+        PipelineError: What earlier batches left behind is gone.
+    """
+    if target.flow.scd_type == 1:
+        _require(events, target, target.table)
+        remember_deletes(events, target)
+        merge_newest(events, target)
+    else:
+        _require(events, target, target.auxiliary)
+        append_events(events, target)
+        merge_versions(events, target)
+
+
+def remember_deletes(events: Events, target: Target) -> None:
+    """SCD type 1, first half: note the deleted keys, each with its latest delete."""
+    if not events.has_deletes:
+        return
+    keys, session = target.flow.keys, events.rows.sparkSession
+    # A key whose newest event is no delete needs no note: the target's row will hold its order.
+    deleted = newest(events.rows, keys).where(DELETED).select(*map(column, keys), SEQUENCE)
+    if not DeltaTable.isDeltaTable(session, target.auxiliary):
+        deleted.write.format("delta").save(target.auxiliary)
+        return
+    (
+        DeltaTable.forPath(session, target.auxiliary)
+        .alias("old")
+        .merge(deleted.alias("new"), _same(keys))
+        .whenMatchedUpdateAll(f"new.{SEQUENCE} > old.{SEQUENCE}")
+        .whenNotMatchedInsertAll()
+        .execute()
+    )
+
+
+def merge_newest(events: Events, target: Target) -> None:
+    """SCD type 1, second half: merge each key's newest event, unless a newer one is known."""
+    keys, session = target.flow.keys, events.rows.sparkSession
+    new = newest(events.rows, keys)
+    if DeltaTable.isDeltaTable(session, target.auxiliary):
+        deletes = session.read.format("delta").load(target.auxiliary)
+        outdated = f"NOT new.{DELETED} AND new.{SEQUENCE} <= old.{SEQUENCE}"
+        condition = _same(keys) & sf.expr(outdated)
+        new = new.alias("new").join(deletes.alias("old"), condition, "left_anti")
+    if not DeltaTable.isDeltaTable(session, target.table):
+        new.where(~sf.col(DELETED)).drop(SEQUENCE, DELETED).write.format("delta").save(target.table)
+        return
+    new = _in_shape(new, target.table)
+    schema = new.drop(SEQUENCE, DELETED).schema
+    # Renamed, so that plain names in `sequence_by` mean the target's columns.
+    renamed = new.select(*(column(name).alias(_NEW + name) for name in new.columns))
+    here, there = sf.expr(target.flow.sequence_by), sf.col(_NEW + SEQUENCE)
+    tie = (there == here) & (content(schema, keys, _NEW) > content(schema, keys))
+    deleted = sf.col(_NEW + DELETED)
+    values: dict[str, str | Column] = {quoted(n): column(_NEW + n) for n in schema.names}
+    with _once(session, events, target.table):
+        (
+            DeltaTable.forPath(session, target.table)
+            .merge(renamed, _all(column(k).eqNullSafe(column(_NEW + k)) for k in keys))
+            .whenMatchedDelete(deleted & (there >= here))
+            .whenMatchedUpdate(~deleted & ((there > here) | tie), values)
+            .whenNotMatchedInsert(~deleted, values)
+            .execute()
+        )
+
+
+def append_events(events: Events, target: Target) -> None:
+    """SCD type 2, first half: add the events to those known."""
+    writer = events.rows.write.format("delta").mode("append").option("mergeSchema", "true")
+    with _once(events.rows.sparkSession, events, target.auxiliary):
+        writer.save(target.auxiliary)
+
+
+def merge_versions(events: Events, target: Target) -> None:
+    """SCD type 2, second half: compute the touched keys' versions anew, and merge what differs.
+
+    It reads nothing of the batch but its keys: run again, or after a crash, it ends the same.
+    """
+    flow, session = target.flow, events.rows.sparkSession
+    known = session.read.format("delta").load(target.auxiliary)
+    if not DeltaTable.isDeltaTable(session, target.table):
+        versions(known, flow.keys, flow.track).write.format("delta").save(target.table)
+        return
+    touched = events.rows.select(*map(column, flow.keys)).distinct()
+    new = versions(_of(known, touched, flow.keys), flow.keys, flow.track)
+    new = _in_shape(new, target.table)
+    old = _of(session.read.format("delta").load(target.table), touched, flow.keys)
+    difference = _difference(new, old, (*flow.keys, START)).persist()
+    try:
+        if not difference.isEmpty():
+            _merge(difference, target.table, (*flow.keys, START))
+    finally:
+        difference.unpersist()
+
+
+def _require(events: Events, target: Target, table: str) -> None:
+    if events.number and not DeltaTable.isDeltaTable(events.rows.sparkSession, table):
+        message = (
+            f"{target.flow.target}: {table} is gone, but not the stream's checkpoint, so that the "
+            f"changes read before would be lost; remove {target.table}, {target.auxiliary} and the "
+            "checkpoint together, and run again: all is built anew from silver"
+        )
+        raise PipelineError(message)
+
+
+def _difference(new: DataFrame, old: DataFrame, identity: Sequence[str]) -> DataFrame:
+    names = new.columns
+    gone = sf.col(f"new.{START}").isNull()
+    rows = (sf.struct(*(sf.col(f"{side}.{quoted(n)}") for n in names)) for side in ("new", "old"))
+    this, that = rows
+    chosen = [
+        sf.when(gone, sf.col(f"old.{quoted(n)}")).otherwise(sf.col(f"new.{quoted(n)}")).alias(n)
+        for n in names
+    ]
+    joined = new.alias("new").join(old.alias("old"), _same(identity), "full_outer")
+    return joined.where(~this.eqNullSafe(that)).select(*chosen, gone.alias(_GONE))
+
+
+def _merge(difference: DataFrame, table: str, identity: Sequence[str]) -> None:
+    names = [quoted(n) for n in difference.columns if n != _GONE]
+    values: dict[str, str | Column] = {n: sf.col(f"new.{n}") for n in names}
+    (
+        DeltaTable.forPath(difference.sparkSession, table)
+        .alias("old")
+        .merge(difference.alias("new"), _same(identity))
+        .whenMatchedDelete(f"new.{_GONE}")
+        .whenMatchedUpdate(set=values)
+        .whenNotMatchedInsert(f"NOT new.{_GONE}", values)
+        .execute()
+    )
+
+
+def _of(rows: DataFrame, touched: DataFrame, keys: Sequence[str]) -> DataFrame:
+    return rows.alias("old").join(touched.alias("new"), _same(keys), "left_semi")
+
+
+def _in_shape(rows: DataFrame, table: str) -> DataFrame:
+    """Give rows and table the same columns: new ones to the table, NULL to the rows."""
+    session = rows.sparkSession
+    there = session.read.format("delta").load(table).schema
+    have, known = ({n.lower() for n in names} for names in (rows.columns, there.names))
+    visible = rows.drop(SEQUENCE, DELETED)
+    if {name.lower() for name in visible.columns} - known:
+        empty = session.createDataFrame([], visible.schema)
+        empty.write.format("delta").mode("append").option("mergeSchema", "true").save(table)
+    missing = {f.name: sf.lit(None).cast(f.dataType) for f in there if f.name.lower() not in have}
+    return rows.withColumns(missing)
+
+
+def _same(keys: Sequence[str]) -> Column:
+    sides = ((sf.col(f"new.{quoted(k)}"), sf.col(f"old.{quoted(k)}")) for k in keys)
+    return _all(new.eqNullSafe(old) for new, old in sides)
+
+
+def _all(conditions: Iterator[Column]) -> Column:
+    result = sf.lit(True)
+    for condition in conditions:
+        result &= condition
+    return result
+
+
+@contextmanager
+def _once(session: SparkSession, events: Events, table: str) -> Iterator[None]:
+    # On the batch's own session: set on the stream's, it does not cover a MERGE.
+    settings = {"AppId": f"{events.stream}:{table}", "Version": str(events.number)}
+    for name, value in settings.items():
+        session.conf.set(_TRANSACTION + name, value)
+    try:
+        yield
+    finally:
+        for name in settings:
+            session.conf.unset(_TRANSACTION + name)

@@ -1,0 +1,125 @@
+"""One AUTO CDC flow: its source as a stream, what is new of it judged, counted and applied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pyspark.errors import StreamingQueryException
+from pyspark.sql import DataFrame, Row
+from pyspark.sql import functions as sf
+
+from tidemark.errors import PipelineError
+from tidemark.spark.autocdc import Events, Target, apply_events
+from tidemark.spark.expectations import FAILED, failures, judged, passed
+from tidemark.spark.graph import Query
+from tidemark.spark.history import DELETED, SEQUENCE, events_of
+from tidemark.suggestions import did_you_mean
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A flow ready to run.
+
+    Attributes:
+        target: The declaration and where it writes.
+        query: Gives the source's stream.
+        expectations: What an event must fulfil.
+        checkpoint: URL of the folder that remembers what has been read.
+    """
+
+    target: Target
+    query: Query
+    expectations: dict[str, str]
+    checkpoint: str
+
+
+@dataclass(frozen=True)
+class FlowCounts:
+    """What a flow's run has read: events, those that passed, and how many each expectation dropped.
+
+    An event that fails two expectations counts for both, so that these can exceed the difference.
+    """
+
+    rows_in: int
+    rows: int
+    dropped: dict[str, int]
+
+
+def run_flow(flow: Flow) -> FlowCounts:
+    """Apply what is new in a flow's source to its target, and end.
+
+    Raises:
+        PipelineError: An event has no key column, no sequence, or the target's state is gone.
+    """
+    counts: list[FlowCounts] = []
+    errors: list[Exception] = []
+
+    def on_batch(rows: DataFrame, number: int) -> None:
+        try:
+            counts.append(_apply(rows, number, flow))
+        except Exception as error:
+            errors.append(error)
+            raise
+
+    writer = flow.query().writeStream.option("checkpointLocation", flow.checkpoint)
+    query = writer.trigger(availableNow=True).foreachBatch(on_batch).start()
+    try:
+        query.awaitTermination()
+    except StreamingQueryException as error:
+        # Spark wraps the batch's own error in its text alone.
+        raise (errors[0] if errors else error) from None
+    return FlowCounts(
+        rows_in=sum(c.rows_in for c in counts),
+        rows=sum(c.rows for c in counts),
+        dropped={name: sum(c.dropped[name] for c in counts) for name in flow.expectations},
+    )
+
+
+def _apply(rows: DataFrame, number: int, flow: Flow) -> FlowCounts:
+    stream = rows.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId")
+    _check_keys(rows, flow)
+    with _events(rows, flow) as (events, facts):
+        if facts["without_sequence"]:
+            message = (
+                f"{flow.target.flow.target}: {facts['without_sequence']} changes have no sequence: "
+                f"{flow.target.flow.sequence_by} is NULL; drop them by an expectation, or order by "
+                "another column (gold.sequence_by)"
+            )
+            raise PipelineError(message)
+        if facts["rows"] or not number:
+            has_deletes = bool(facts["deletes"])
+            apply_events(Events(events, has_deletes, str(stream), number), flow.target)
+        dropped = {name: facts[f"failed_{i}"] for i, name in enumerate(flow.expectations)}
+        return FlowCounts(facts["rows_in"], facts["rows"], dropped)
+
+
+@contextmanager
+def _events(rows: DataFrame, flow: Flow) -> Iterator[tuple[DataFrame, Row]]:
+    """Judge the rows and count them in the one pass that also keeps them for what follows."""
+    with_verdict = events_of(judged(rows, flow.expectations), flow.target.flow).persist()
+    good = sf.when(passed(), 1)
+    facts = with_verdict.agg(
+        sf.count("*").alias("rows_in"),
+        sf.count(good).alias("rows"),
+        sf.count_if(passed() & sf.col(SEQUENCE).isNull()).alias("without_sequence"),
+        sf.count_if(passed() & sf.col(DELETED)).alias("deletes"),
+        *(failures(n).alias(f"failed_{i}") for i, n in enumerate(flow.expectations)),
+    )
+    try:
+        yield with_verdict.where(passed()).drop(FAILED), facts.collect()[0]
+    finally:
+        with_verdict.unpersist()
+
+
+def _check_keys(rows: DataFrame, flow: Flow) -> None:
+    declared = flow.target.flow
+    for name in (*declared.keys, *declared.track):
+        if name.lower() not in {n.lower() for n in rows.columns}:
+            near = did_you_mean(name, rows.columns)
+            message = (
+                f"{declared.target}: no column {name!r} in {declared.source}{near}; "
+                f"it has {', '.join(rows.columns)}"
+            )
+            raise PipelineError(message)

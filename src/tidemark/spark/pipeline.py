@@ -1,0 +1,159 @@
+"""The gold pipeline on open-source Spark: the declarations of ``dlt/`` executed on Delta.
+
+Databricks runs the same files itself. The day open-source pipelines write to Delta, with SCD type 2
+and expectations, this runner goes.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from tidemark.errors import PipelineError
+from tidemark.layout import Lake
+from tidemark.metadata import Source
+from tidemark.spark.autocdc import Target
+from tidemark.spark.explain import explained
+from tidemark.spark.flow import Flow, FlowCounts, run_flow
+from tidemark.spark.graph import ChangeFlow, Graph, load_graph
+from tidemark.spark.views import ViewResult, compute_views
+from tidemark.suggestions import did_you_mean
+
+_AT_ONCE = 3
+
+
+@dataclass(frozen=True)
+class TableResult:
+    """What gold did for a table.
+
+    Attributes:
+        rows_in: Changes read from silver.
+        rows: Those that passed the expectations.
+        seconds: Wall clock.
+        status: ``done`` or ``failed``.
+        error: Why it failed.
+    """
+
+    rows_in: int = 0
+    rows: int = 0
+    seconds: float = 0.0
+    status: str = "done"
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class PipelineReport:
+    """What a run of the pipeline did.
+
+    Attributes:
+        tables: By lake name; a flow that is no table's own, by its target.
+        dropped: By gold table: how many changes each expectation dropped. One that fails two
+            counts for both.
+        views: By view.
+    """
+
+    tables: Mapping[str, TableResult] = field(default_factory=dict)
+    dropped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    views: Mapping[str, ViewResult] = field(default_factory=dict)
+
+    @property
+    def done(self) -> list[str]:
+        """The tables that need no further run: with a failed view there are none."""
+        if any(view.status == "failed" for view in self.views.values()):
+            return []
+        return [name for name, result in self.tables.items() if result.status == "done"]
+
+    @property
+    def failure(self) -> PipelineError | None:
+        """One error that names everything that failed; None if all is done."""
+        every: list[TableResult | ViewResult] = [*self.tables.values(), *self.views.values()]
+        reasons = [result.error for result in every if result.status == "failed" and result.error]
+        if not reasons:
+            return None
+        head = f"gold: {len(reasons)} of {len(every)} tables and views failed, the others are done:"
+        return PipelineError("\n  ".join([head, *reasons]))
+
+    def write(self, path: Path) -> None:
+        """Write everything, failures included, as JSON."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(self), indent=1))
+
+
+def run_pipeline(
+    spark: SparkSession, lake: Lake, source: Source, folder: Path, tables: Sequence[str]
+) -> PipelineReport:
+    """Bring the gold of tables up to their silver, several at a time, then compute the views.
+
+    Args:
+        spark: The session; the declarations read ``tidemark.*`` from its configuration.
+        lake: The lake.
+        source: The metadata.
+        folder: The pipeline's files: ``scd.py`` and ``views/<source>.py``.
+        tables: Lake names of the tables whose changes are to be read.
+
+    Raises:
+        PipelineError: The declarations can't be loaded, or don't fit together.
+    """
+    for name, value in {
+        "lake": lake.root,
+        "config": str(source.path.parent),
+        "source": source.name,
+    }.items():
+        spark.conf.set(f"tidemark.{name}", value)
+    views = folder / "views" / f"{source.name}.py"
+    graph = load_graph([folder / "scd.py", *([views] if views.is_file() else [])])
+    flows, unknown = _chosen(graph, source, tables)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        done = list(pool.map(lambda flow: _run(_flow(graph, lake, flow)), flows.values()))
+    outcome = dict(zip(flows, done, strict=True))
+    return PipelineReport(
+        tables=unknown | {name: result for name, (result, _) in outcome.items()},
+        dropped={flows[n].target: dict(c.dropped) for n, (_, c) in outcome.items() if c.dropped},
+        views=compute_views(spark, lake, graph),
+    )
+
+
+def _chosen(
+    graph: Graph, source: Source, tables: Sequence[str]
+) -> tuple[dict[str, ChangeFlow], dict[str, TableResult]]:
+    """Pick the tables' flows, and those that belong to no table of the metadata."""
+    gold = {t.lake_name: t.gold.name for t in source.tables.values() if t.gold}
+    unknown = {
+        name: TableResult(
+            status="failed",
+            error=f"{name}: not a table with gold in {source.path}{did_you_mean(name, gold)}",
+        )
+        for name in tables
+        if name not in gold
+    }
+    flows = {name: graph.flows[gold[name]] for name in tables if name in gold}
+    own = {name: f for name, f in graph.flows.items() if name not in gold.values()}
+    return flows | own, unknown
+
+
+def _flow(graph: Graph, lake: Lake, declared: ChangeFlow) -> Flow:
+    name, query = declared.target, graph.queries[declared.source]
+    return Flow(
+        target=Target(declared, lake.url(lake.gold(name)), lake.url(lake.auxiliary(name))),
+        query=query,
+        expectations=graph.expectations.get(query, {}),
+        checkpoint=lake.url(lake.checkpoint("gold", name)),
+    )
+
+
+def _run(flow: Flow) -> tuple[TableResult, FlowCounts]:
+    begin = time.monotonic()
+    try:
+        counts = run_flow(flow)
+        status, error = "done", None
+    except Exception as caught:  # noqa: BLE001  one table's failure is never another's
+        counts = FlowCounts(0, 0, {})
+        status, error = "failed", explained(flow.target.flow.target, caught)
+    seconds = round(time.monotonic() - begin, 3)
+    return TableResult(counts.rows_in, counts.rows, seconds, status, error), counts

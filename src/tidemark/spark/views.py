@@ -1,0 +1,126 @@
+"""Materialized views, computed anew from the gold tables that are there.
+
+A view names its inputs only by reading them. So its function is tried, and each name that Spark
+does not find is brought in, a table by its path and another view by computing it first, until the
+function succeeds or a name can't be had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from delta.tables import DeltaTable
+from pyspark.errors import AnalysisException
+from pyspark.pipelines.output import MaterializedView
+from pyspark.sql import DataFrame, SparkSession
+
+from tidemark.errors import PipelineError
+from tidemark.layout import Lake
+from tidemark.spark.explain import explained
+from tidemark.spark.graph import Graph
+from tidemark.suggestions import did_you_mean
+
+
+@dataclass(frozen=True)
+class ViewResult:
+    """What became of a view.
+
+    Attributes:
+        status: ``done``, ``failed``, or ``skipped`` if an input does not exist yet.
+        error: Why it failed or was skipped.
+    """
+
+    status: str = "done"
+    error: str | None = None
+
+
+def compute_views(spark: SparkSession, lake: Lake, graph: Graph) -> Mapping[str, ViewResult]:
+    """Compute all views of a pipeline; each fails alone.
+
+    A view over one that failed, or over a table whose flow failed, is computed from what stands.
+
+    Returns:
+        By view, in the order of declaration.
+    """
+    with _inputs(_Run(spark, lake, graph)) as run:
+        for name in graph.views:
+            run.compute(name)
+        return {name: run.results[name] for name in graph.views}
+
+
+class _NotThereYetError(PipelineError):
+    """An input is declared, but nothing has been written to it."""
+
+
+@dataclass
+class _Run:
+    spark: SparkSession
+    lake: Lake
+    graph: Graph
+    results: dict[str, ViewResult] = field(default_factory=dict)
+    readable: set[str] = field(default_factory=set)
+    begun: set[str] = field(default_factory=set)
+
+    def compute(self, name: str) -> None:
+        if name in self.begun:
+            return
+        self.begun.add(name)
+        try:
+            self._write(name, self._query(name))
+            self.results[name] = ViewResult()
+        except _NotThereYetError as reason:
+            self.results[name] = ViewResult("skipped", str(reason))
+        except Exception as error:  # noqa: BLE001  one view's failure is never another's
+            self.results[name] = ViewResult("failed", explained(name, error))
+
+    def _query(self, name: str) -> DataFrame:
+        while True:
+            try:
+                return self.graph.views[name]()
+            except AnalysisException as error:
+                missing = _missing(error)
+                if missing is None or missing in self.readable:
+                    raise
+                self._bring(missing, name)
+
+    def _bring(self, missing: str, view: str) -> None:
+        if missing in self.graph.views:
+            self.compute(missing)
+            if missing in self.readable:
+                return
+        if missing not in self.graph.outputs:
+            near = did_you_mean(missing, self.graph.outputs)
+            raise PipelineError(f"{view}: reads {missing!r}, which is not declared{near}")
+        path = self.lake.url(self.lake.gold(missing))
+        if not DeltaTable.isDeltaTable(self.spark, path):
+            raise _NotThereYetError(f"{view}: {missing} holds nothing yet; computed once it does")
+        self._offer(missing, self.spark.read.format("delta").load(path))
+
+    def _write(self, name: str, rows: DataFrame) -> None:
+        if isinstance(self.graph.outputs[name], MaterializedView):
+            path = self.lake.url(self.lake.gold(name))
+            writer = rows.write.format("delta").mode("overwrite").option("overwriteSchema", "true")
+            writer.save(path)
+            rows = self.spark.read.format("delta").load(path)
+        self._offer(name, rows)
+
+    def _offer(self, name: str, rows: DataFrame) -> None:
+        rows.createOrReplaceTempView(name)
+        self.readable.add(name)
+
+
+@contextmanager
+def _inputs(run: _Run) -> Iterator[_Run]:
+    try:
+        yield run
+    finally:
+        for name in run.readable:
+            run.spark.catalog.dropTempView(name)
+
+
+def _missing(error: AnalysisException) -> str | None:
+    if error.getCondition() != "TABLE_OR_VIEW_NOT_FOUND":
+        return None
+    return (error.getMessageParameters() or {}).get("relationName", "").strip("`")

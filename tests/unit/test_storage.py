@@ -1,0 +1,228 @@
+"""The lake's storage: whole or absent, one winner, and errors that say what to do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tidemark.errors import LakeError, ReadOvertaken
+from tidemark.storage import LocalStore, _explained, open_store
+
+ENDLESS_WRITER = """
+import sys
+from pathlib import Path
+from tidemark.storage import LocalStore
+store = LocalStore(Path(sys.argv[1]))
+print("ready", flush=True)
+n = 0
+while True:
+    n += 1
+    store.write("bronze/T_cdc/cdc.json", b"%d;" % n * 40_000)
+"""
+
+COUNTER = """
+import sys
+from pathlib import Path
+from tidemark.errors import ReadOvertaken
+from tidemark.storage import LocalStore
+store = LocalStore(Path(sys.argv[1]))
+for _ in range(40):
+    while True:
+        seen = store.read("counter")
+        try:
+            value = int(seen.data) + 1 if seen else 1
+            store.write_if("counter", b"%d" % value, seen.version if seen else None)
+            break
+        except ReadOvertaken:
+            pass
+"""
+
+TOO_LARGE = """
+import resource, sys
+from pathlib import Path
+from tidemark.errors import LakeError
+from tidemark.storage import LocalStore
+store = LocalStore(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    store.write("cdc.json", b"x" * 5000)
+except LakeError as error:
+    print(error)
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "lake")
+
+
+def python(code: str, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_a_killed_writer_leaves_the_file_whole(store: LocalStore) -> None:
+    values = set()
+    for index in range(5):
+        writer = python(ENDLESS_WRITER, store.root)
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        time.sleep(0.03 + 0.011 * index)
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        content = store.read("bronze/T_cdc/cdc.json")
+        if content:
+            number = content.data.partition(b";")[0]
+            assert content.data == number + b";" + (number + b";") * 39_999
+            values.add(number)
+    assert values
+
+
+def test_of_two_processes_exactly_one_wins_each_time(store: LocalStore) -> None:
+    store.root.mkdir()
+    workers = [python(COUNTER, store.root) for _ in range(3)]
+    assert [worker.wait() for worker in workers] == [0, 0, 0]
+    content = store.read("counter")
+    assert content is not None
+    assert content.data == b"120"
+
+
+def test_of_many_threads_exactly_one_creates(store: LocalStore) -> None:
+    won: list[int] = []
+    barrier = threading.Barrier(8)
+
+    def create(number: int) -> None:
+        barrier.wait()
+        try:
+            store.write_if("state", b"%d" % number, None)
+        except ReadOvertaken:
+            return
+        won.append(number)
+
+    threads = [threading.Thread(target=create, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    content = store.read("state")
+    assert content is not None
+    assert [b"%d" % number for number in won] == [content.data]
+
+
+def test_a_stale_version_does_not_write(store: LocalStore) -> None:
+    first = store.write_if("state", b"1", None)
+    second = store.write_if("state", b"2", first)
+    for version in (first, None, "other"):
+        with pytest.raises(ReadOvertaken, match=r"^state: "):
+            store.write_if("state", b"3", version)
+    content = store.read("state")
+    assert content is not None
+    assert (content.data, content.version) == (b"2", second)
+
+
+def test_publishing_never_overwrites(store: LocalStore) -> None:
+    store.write("bronze/T/_new", b"new")
+    store.write("bronze/T/T_1.parquet", b"old")
+    with pytest.raises(ReadOvertaken, match="already published"):
+        store.publish("bronze/T/_new", "bronze/T/T_1.parquet")
+    old = store.read("bronze/T/T_1.parquet")
+    assert old is not None
+    assert old.data == b"old"
+    assert store.read("bronze/T/_new") is not None
+
+
+def test_publishing_moves_the_file(store: LocalStore) -> None:
+    store.write("bronze/T/_new", b"new")
+    store.publish("bronze/T/_new", "bronze/T/T_1.parquet")
+    assert store.names("bronze/T") == ["T_1.parquet"]
+
+
+def test_publishing_nothing_is_an_error(store: LocalStore) -> None:
+    store.write("bronze/T/x", b"")
+    with pytest.raises(LakeError, match=r"^bronze/T/T_1: .*; .*"):
+        store.publish("bronze/T/_missing", "bronze/T/T_1")
+    assert store.names("bronze/T") == ["x"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    store.write("cdc.json", b"old")
+    writer = python(TOO_LARGE, tmp_path)
+    message, _ = writer.communicate()
+    assert message.startswith("cdc.json: File too large; ")
+    assert store.names("") == ["cdc.json"]
+    content = store.read("cdc.json")
+    assert content is not None
+    assert content.data == b"old"
+
+
+def test_a_full_disk_says_what_to_do() -> None:
+    with (
+        pytest.raises(LakeError, match=r"^bronze/T: No space left on device; free space"),
+        _explained("bronze/T"),
+        Path("/dev/full").open("wb") as full,
+    ):
+        full.write(b"x")
+
+
+def test_a_refused_right_says_what_to_do() -> None:
+    # Root is refused nothing, so that the refusal itself is raised here.
+    with pytest.raises(LakeError, match=r"^bronze/T: .*; let the user who runs Airflow write"):  # noqa: SIM117
+        with _explained("bronze/T"):
+            raise PermissionError(13, "Permission denied")
+
+
+@pytest.mark.parametrize("operation", ["read", "write", "write_if", "names", "local_path"])
+def test_a_file_where_a_folder_should_be(store: LocalStore, operation: str) -> None:
+    store.write("bronze", b"a file")
+    calls = {
+        "read": lambda: store.read("bronze/T/x"),
+        "write": lambda: store.write("bronze/T/x", b""),
+        "write_if": lambda: store.write_if("bronze/T/x", b"", None),
+        "names": lambda: store.names("bronze/T"),
+        "local_path": lambda: store.local_path("bronze/T/x"),
+    }
+    with pytest.raises(LakeError, match=r"^bronze/T.*: .*directory|exists; "):
+        calls[operation]()
+
+
+def test_a_folder_where_the_lock_should_be(store: LocalStore) -> None:
+    store.local_path("_state.lock/x")
+    with pytest.raises(LakeError, match=r"^state: Is a directory; "):
+        store.write_if("state", b"", None)
+
+
+def test_other_users_of_the_lake_may_read(store: LocalStore) -> None:
+    before = os.umask(0o022)
+    try:
+        store.write("bronze/T_cdc/cdc.json", b"{}")
+    finally:
+        os.umask(before)
+    assert (store.root / "bronze/T_cdc/cdc.json").stat().st_mode & 0o777 == 0o644
+
+
+def test_what_is_not_there(store: LocalStore) -> None:
+    assert store.read("x") is None
+    assert store.names("bronze/T") == []
+    store.remove("bronze/T/x")
+
+
+def test_names_are_files_directly_in_the_folder(store: LocalStore) -> None:
+    for path in ("t/b", "t/a", "t/sub/c"):
+        store.write(path, b"")
+    assert store.names("t") == ["a", "b"]
+
+
+def test_lakes_open_by_folder_or_file_url(tmp_path: Path) -> None:
+    for root in (str(tmp_path), f"file://{tmp_path}"):
+        assert open_store(root) == LocalStore(tmp_path)
+    with pytest.raises(LakeError, match=r"'abfss'.*TIDEMARK_LAKE"):
+        open_store("abfss://lake@account.dfs.core.windows.net/x")
