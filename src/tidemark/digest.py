@@ -59,6 +59,8 @@ def _canonical(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     if pa.types.is_temporal(kind):
         width = pa.int64() if kind.bit_width == pa.int64().bit_width else pa.int32()
         return values.view(width).cast(pa.string())
+    if pa.types.is_fixed_size_binary(kind):  # rowversion
+        return _canonical(values.cast(pa.binary()))
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return pl.Series(values).bin.encode("hex").to_arrow().cast(pa.string())
     return pc.cast(values, pa.string())

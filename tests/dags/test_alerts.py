@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db
-from airflow.models import Connection
+from airflow.models.connection import Connection
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.utils.session import create_session
@@ -74,6 +75,8 @@ with DAG(
     [left(), right(), lost()]
 """
 
+pytestmark = pytest.mark.usefixtures("airflow_database")
+
 Start = Callable[..., DAG]
 Write = Callable[..., Path]
 
@@ -86,16 +89,13 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MailServ
 
 
 @pytest.fixture
-def dag(
-    write: Write, tmp_path: Path, airflow_database: None, request: pytest.FixtureRequest
-) -> Start:
+def dag(write: Write, tmp_path: Path, request: pytest.FixtureRequest) -> Start:
     """Write a source's file and a small Dag with its alerts, and make Airflow know it."""
 
     def _dag(**alerts: object) -> DAG:
-        name = request.node.name
-        path = write(
-            "DimUser", name=name, alerts={"to": ["a@example.com", "b@example.com"]} | alerts
-        )
+        name = re.sub(r"\W+", "_", request.node.name)
+        alerts = {"to": ["a@example.com", "b@example.com"]} | alerts
+        path = write("DimUser", name=name, alerts=alerts)
         folder = tmp_path / "dags"
         folder.mkdir()
         (folder / "small.py").write_text(DAG_FILE.replace("PATH", repr(str(path))))
@@ -118,6 +118,10 @@ def text(mail: EmailMessage, kind: str = "plain") -> str:
     return str(body.get_content())
 
 
+def outcomes_of(server: MailServer) -> list[str]:
+    return [mail["Subject"].split(" (manual")[0].rsplit(" ", 1)[-1] for mail in server.mails]
+
+
 def test_all_failed_tasks_are_in_one_mail(dag: Start, server: MailServer) -> None:
     assert run(dag(), left="fail", right="fail", lost="fail") == "failed"
 
@@ -133,11 +137,11 @@ def test_all_failed_tasks_are_in_one_mail(dag: Start, server: MailServer) -> Non
         assert "ValueError: left broke" in body
         assert "right broke" in body
         assert "lost\n    no exception was recorded" in body
-        assert "DimUser          7     7          0" in body
+        assert "DimUser 7 7 0" in " ".join(body.split())
         assert url in body
         assert run_id in body
         assert "manual" in body
-    assert f'<a href="http://localhost:8080{url}">' in text(mail, "html")
+    assert re.search(f'<a href="http://[^"/]+{re.escape(url)}">', text(mail, "html"))
 
 
 def test_a_recovery_is_mailed_once_and_a_success_is_not(dag: Start, server: MailServer) -> None:
@@ -147,8 +151,7 @@ def test_a_recovery_is_mailed_once_and_a_success_is_not(dag: Start, server: Mail
     assert run(small, left="fail") == "failed"
     assert run(small) == "success"
     assert run(small) == "success"
-    subjects = [mail["Subject"].split(" (")[0].rsplit(" ", 1)[-1] for mail in server.mails]
-    assert subjects == ["failed", "recovered"]
+    assert outcomes_of(server) == ["failed", "recovered"]
     assert "left broke" not in text(server.mails[1])
 
 
@@ -167,8 +170,7 @@ def test_events_choose_the_mails(
     small = dag(events=events)
     for conf in ({"right": "fail"}, {}, {}):
         run(small, **conf)
-    found = [mail["Subject"].split(" (manual")[0].rsplit(" ", 1)[-1] for mail in server.mails]
-    assert found == outcomes
+    assert outcomes_of(server) == outcomes
 
 
 def test_the_last_run_is_remembered_while_no_mail_goes_out(
@@ -211,7 +213,7 @@ def test_a_corrupt_report_does_not_hold_up_the_mail(dag: Start, server: MailServ
 def test_no_secret_is_mailed_or_kept(
     dag: Start, server: MailServer, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    secret = "Tr0ub4dor&3"
+    secret = "Tr0ub4dor&3"  # noqa: S105  a password that is masked
     vault = {"conn_type": "mssql", "host": "db", "login": "sa", "password": secret}
     monkeypatch.setenv("AIRFLOW_CONN_VAULT", json.dumps(vault))
     run(dag(), left="leak")
@@ -320,10 +322,9 @@ def test_credentials_are_known_by_their_form(message: str) -> None:
 
 
 def test_the_cause_of_a_final_failure_is_told() -> None:
-    try:
-        raise AirflowFailException("no retry") from SourceError("DimUser: no such table")
-    except AirflowFailException as error:
-        assert describe(error) == "SourceError: DimUser: no such table"
+    error = AirflowFailException("no retry")
+    error.__cause__ = SourceError("DimUser: no such table")
+    assert describe(error) == "SourceError: DimUser: no such table"
 
 
 def test_a_long_exception_is_cut() -> None:

@@ -102,10 +102,17 @@ def test_a_broken_file_fails_ci(write: Write, capsys: pytest.CaptureFixture[str]
 
 
 def test_what_only_airflow_refuses_becomes_a_placeholder_too(write: Write) -> None:
-    write("DimUser", name="long" * 80)
+    write(tables={"report": {"key": "id"}})  # a group like the task
     (dag,) = build_dags().values()
     assert BROKEN in dag.tags
-    assert "250" in (dag.doc_md or "")
+    assert "spotify.yaml: Airflow refuses this Dag" in (dag.doc_md or "")
+
+
+@pytest.mark.parametrize("name", ["two words", "x" * 250])
+def test_a_placeholder_is_found_whatever_the_file_is_called(write: Write, name: str) -> None:
+    write("DimUser", name=name)
+    (dag,) = build_dags().values()
+    assert dag.dag_id == name.replace(" ", "_")
 
 
 @pytest.mark.parametrize("folder", ["missing", "empty"])

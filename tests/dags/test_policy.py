@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
+import pendulum
 import pytest
 from airflow.sdk import DAG
 from airflow.serialization.encoders import coerce_to_core_timetable
@@ -63,7 +64,7 @@ def test_a_scheduled_run_has_a_data_interval_in_utc(dag: DAG) -> None:
     if dag.schedule is None:
         return
     timetable = coerce_to_core_timetable(dag.timetable)
-    moment = datetime(2026, 3, 29, 1, 30, tzinfo=UTC)  # the night the clocks of Europe change
+    moment = pendulum.datetime(2026, 3, 29, 1, 30)  # UTC, the night the clocks of Europe change
     interval = timetable.infer_manual_data_interval(run_after=moment)
     assert interval.start < interval.end <= moment
     assert interval.start.utcoffset() == timedelta(0)

@@ -100,7 +100,7 @@ def _assert_equal(
     found, expected = _rows(spark, target), _expected(changes, target.flow)
     assert len(found) == len(set(found)), "a row is there twice"
     if set(found) != expected:  # one key's story reads better than a hundred rows
-        key = sorted((row[0] or 0 for row in set(found) ^ expected))[0]
+        key = min(row[0] or 0 for row in set(found) ^ expected)
         story = [[c for c in batch if (c.user_id or 0) == key] for batch in batches]
         picked = [sorted((r for r in s if (r[0] or 0) == key), key=str) for s in (found, expected)]
         pytest.fail(f"batches {story}\nfound    {picked[0]}\nexpected {picked[1]}")

@@ -129,7 +129,8 @@ def _check_tables(dag: SerializedDAG, conf: Mapping[str, Any] | None) -> None:
     """Refuse a misspelt table now: the runs would only fail on it."""
     param = dag.params.get_param("tables") if "tables" in dag.params else None
     allowed: list[str] = (param.schema.get("examples") or []) if param else []
-    for name in (conf or {}).get("tables", ()):
+    asked = (conf or {}).get("tables")
+    for name in asked if isinstance(asked, list) else []:
         if allowed and name not in allowed:
             _fail(
                 f"{dag.dag_id} has no table {name!r}{did_you_mean(name, allowed)}; "

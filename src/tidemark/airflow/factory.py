@@ -47,6 +47,14 @@ RETRY_POLICY = ExceptionRetryPolicy(
     ]
 )
 
+_BROKEN_ARGS = {
+    "owner": "data-engineering",
+    "retries": 0,
+    "retry_policy": RETRY_POLICY,
+    "execution_timeout": timedelta(minutes=1),
+    "on_failure_callback": alerts.record_failure,
+}
+
 
 def build_dags(folder: Path | None = None) -> dict[str, DAG]:
     """Build the Dag of every file in the metadata's folder.
@@ -106,7 +114,7 @@ def build_dag(source: Source) -> DAG:
 def placeholder(name: str, message: str) -> DAG:
     """Build the Dag of a file that can't be used: its only task fails with the message."""
     doc = docs.broken_doc(message)
-    dag_id = re.sub(r"[^\w.-]", "_", name)
+    dag_id = re.sub(r"[^\w.-]", "_", name)[:250]  # all that Airflow takes
     with DAG(
         dag_id,
         catchup=False,
@@ -118,15 +126,6 @@ def placeholder(name: str, message: str) -> DAG:
     ) as dag:
         PythonOperator(task_id="configuration", doc_md=doc, python_callable=partial(_fail, message))
     return dag
-
-
-_BROKEN_ARGS = {
-    "owner": "data-engineering",
-    "retries": 0,
-    "retry_policy": RETRY_POLICY,
-    "execution_timeout": timedelta(minutes=1),
-    "on_failure_callback": alerts.record_failure,
-}
 
 
 def _fail(message: str) -> None:

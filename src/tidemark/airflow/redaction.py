@@ -15,7 +15,7 @@ _COLUMNS = 600
 _IN_URL = re.compile(r"(?<=://)[^\s/@]*:\S*@")
 _IN_PAIR = re.compile(
     r"\b(pwd|password|passwd|secret|client_?secret|account_?key|shared_?access_?key|sig|token)"
-    r"(\s*[=:]\s*)(\{[^}]*\}|'[^']*'|\"[^\"]*\"|[^\s;&,)]+)",
+    r"(['\"]?\s*[=:]\s*)(\{[^}]*\}|'[^']*'|\"[^\"]*\"|[^\s;&,)]+)",
     re.IGNORECASE,
 )
 

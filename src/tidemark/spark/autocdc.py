@@ -200,7 +200,7 @@ def _in_shape(rows: DataFrame, table: str) -> DataFrame:
     have, known = ({n.lower() for n in names} for names in (rows.columns, there.names))
     visible = rows.drop(SEQUENCE, DELETED)
     if {name.lower() for name in visible.columns} - known:
-        empty = session.createDataFrame([], visible.schema)
+        empty = visible.where("false")
         empty.write.format("delta").mode("append").option("mergeSchema", "true").save(table)
     missing = {f.name: sf.lit(None).cast(f.dataType) for f in there if f.name.lower() not in have}
     return rows.withColumns(missing)

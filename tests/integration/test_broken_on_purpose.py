@@ -1,0 +1,180 @@
+"""What a user breaks, and what happens then: the message, and that the next run mends it all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from home_harness import Home
+
+CONFIG = """
+source: {connection: spotify_sql, schema: dbo}
+schedule: "@daily"
+tasks: {retries: 0}
+defaults: {cursor: updated_at}
+tables:
+  DimUser:   {key: user_id, gold: {scd: 2, expect_or_drop: {valid_id: user_id IS NOT NULL}}}
+  DimArtist: {key: artist_id, gold: {scd: 1}}
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home after a first good run of two tables, whose every Java process is noted down."""
+    folder = tmp_path_factory.mktemp("broken")
+    (folder / "config").mkdir()
+    (folder / "config" / "spotify.yaml").write_text(CONFIG)
+    noting = folder / "bin" / "java"
+    noting.parent.mkdir()
+    java = subprocess.run(["which", "java"], capture_output=True, text=True, check=True)
+    noting.write_text(f'#!/bin/sh\necho "$$" >> {folder}/java.log\nexec {java.stdout.strip()} "$@"\n')
+    noting.chmod(0o755)
+    extra = {
+        "TIDEMARK_CONFIG": str(folder / "config"),
+        "PATH": f"{noting.parent}:{os.environ['PATH']}",
+        "JAVA_HOME": str(folder),
+    }
+    made = Home(folder / "home", extra)
+    made.tidemark("sample")
+    with made.dag() as dag:
+        assert dag.run().state == "success"
+    return made
+
+
+def _java_starts(home: Home) -> list[str]:
+    log = home.path.parent / "java.log"
+    return log.read_text().split() if log.exists() else []
+
+
+def _change(home: Home, statement: str) -> None:
+    with closing(sqlite3.connect(home.database)) as connection, connection:
+        connection.execute(statement)
+
+
+def _cell(home: Home, relative: str, key: str, value: int, column: str) -> list[Any]:
+    frame = pl.read_delta(str(home.lake / relative)).filter(pl.col(key) == value)
+    return frame[column].to_list()
+
+
+def test_nothing_pending_starts_no_java_process(home: Home) -> None:
+    before = _java_starts(home)
+    assert before, "the first run must have started Spark, or this test shows nothing"
+    with home.dag() as dag:
+        ended = dag.run()
+    assert ended.state == "success"
+    assert (ended.tasks["silver"], ended.tasks["gold"]) == ("skipped", "skipped")
+    assert _java_starts(home) == before
+
+
+def test_silver_that_fails_for_one_table_is_made_up_by_the_next_run(home: Home) -> None:
+    _change(
+        home,
+        "UPDATE DimUser SET country = 'Atlantis', updated_at = '2026-02-01 00:00:00' "
+        "WHERE user_id = 7",
+    )
+    _change(
+        home,
+        "UPDATE DimArtist SET country = 'Atlantis', updated_at = '2026-02-01 00:00:00' "
+        "WHERE artist_id = 7",
+    )
+    table, aside = home.lake / "silver" / "DimUser", home.lake / "silver" / "_aside"
+    table.rename(aside)
+    table.write_text("in the way")
+    with home.dag() as dag:
+        failed = dag.run()
+        assert failed.state == "failed"
+        assert failed.tasks["silver"] == "failed"
+        assert failed.tasks["gold"] == "success", "the other table goes on"
+        assert _cell(home, "gold/dim_artist", "artist_id", 7, "country") == ["Atlantis"]
+        assert "DimUser" in (home.path / "test.log").read_text()
+        table.unlink()
+        aside.rename(table)
+        healed = dag.run()
+    assert healed.state == "success"
+    assert healed.tasks["DimUser.advance_watermark"] == "skipped", "no new row was read"
+    assert _cell(home, "silver/DimUser", "user_id", 7, "country") == ["Atlantis"]
+    assert len(_cell(home, "gold/dim_user", "user_id", 7, "country")) == 2
+
+
+def test_killed_in_the_middle_of_silver_and_run_again_nothing_is_lost_or_doubled(
+    home: Home,
+) -> None:
+    _change(
+        home,
+        "UPDATE DimUser SET country = 'Lemuria', updated_at = '2026-02-02 00:00:00' "
+        "WHERE user_id BETWEEN 1 AND 50",
+    )
+    changes = home.lake / "silver" / "DimUser_changes" / "_delta_log"
+    commits = len(list(changes.glob("*.json")))
+    begun = len(_java_starts(home))
+    with home.dag() as dag:
+        dag.start()
+        _kill_when(lambda: len(list(changes.glob("*.json"))) > commits, home, begun)
+    merged = set(_cell(home, "silver/DimUser", "user_id", 1, "country"))
+    with home.dag() as dag:
+        assert dag.run().state == "success"
+    users = pl.read_delta(str(home.lake / "silver" / "DimUser"))
+    assert users.filter(pl.col("country") == "Lemuria").height == 50, merged
+    assert users["user_id"].n_unique() == users.height == 500
+    history = pl.read_delta(str(home.lake / "gold" / "dim_user"))
+    lemurians = history.filter(pl.col("country") == "Lemuria")
+    assert lemurians.height == 50
+    assert lemurians["__END_AT"].null_count() == 50
+    kept = pl.read_delta(str(home.lake / "silver" / "DimUser_changes"))
+    assert kept.select("user_id", "_sequence").is_unique().all()
+
+
+def _kill_when(happened: Any, home: Home, begun: int) -> None:
+    """Kill Spark's JVM, without a word, as soon as something has happened in the lake."""
+    limit = time.monotonic() + 240
+    while not happened():
+        assert time.monotonic() < limit, "silver never wrote its changes"
+        time.sleep(0.01)
+    for process in _java_starts(home)[begun:]:
+        if Path(f"/proc/{process}").exists():
+            os.kill(int(process), signal.SIGKILL)
+
+
+def test_a_misspelt_cursor_names_the_nearest_column(home: Home) -> None:
+    config = home.path.parent / "config" / "spotify.yaml"
+    config.write_text(CONFIG.replace("cursor: updated_at", "cursor: updatd_at"))
+    try:
+        with home.dag() as dag:
+            ended = dag.run()
+    finally:
+        config.write_text(CONFIG)
+    assert ended.state == "failed"
+    log = (home.path / "test.log").read_text()
+    assert "cursor 'updatd_at' is not a column of dbo.DimUser; did you mean 'updated_at'?" in log
+
+
+def test_a_corrupt_watermark_stops_its_own_table_alone(home: Home) -> None:
+    file = home.lake / "bronze" / "DimUser_cdc" / "cdc.json"
+    good = file.read_text()
+    file.write_text(good[: len(good) // 2])
+    with home.dag() as dag:
+        failed = dag.run()
+        assert failed.tasks["DimUser.lookup_watermark"] == "failed"
+        assert failed.tasks["DimArtist.copy_to_bronze"] == "success"
+        assert failed.state == "failed"
+        file.write_text(good)
+        assert dag.run().state == "success"
+
+
+def test_an_unreachable_database_is_named_and_nothing_is_lost(home: Home) -> None:
+    hidden = home.database.with_suffix(".hidden")
+    home.database.rename(hidden)
+    with home.dag() as dag:
+        failed = dag.run()
+        assert failed.state == "failed"
+        assert str(home.database) in (home.path / "test.log").read_text()
+        hidden.rename(home.database)
+        assert dag.run().state == "success"

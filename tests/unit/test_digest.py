@@ -1,0 +1,159 @@
+"""``_digest``: golden values, and equal rows if and only if equal digests."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tidemark.digest import row_digests
+
+LAST = datetime(9999, 12, 31, 23, 59, 59, 999999)
+GOLDEN = [
+    (pa.int64(), 42, "194ffc612b9d80134cdd299f36a743ba"),
+    (pa.int64(), -1, "8c2014b4246e6b9154f05b7315f5ccb4"),
+    (pa.decimal128(10, 2), Decimal("1.50"), "203929d441ceac12ca6671fc32f24f65"),
+    (pa.float64(), 0.1, "6bef03603a9d8604a0f586eafaa71bd9"),
+    (pa.float64(), 1e300, "5665f03ed2c11f35508eb71c011b447b"),
+    (pa.float64(), math.nan, "4abb1a1df5c3a31ae6ea11ae6b8d675d"),
+    (pa.float64(), 0.0, "21e3aedc822e3df134d82a934fcdf277"),
+    (pa.float64(), -0.0, "21e3aedc822e3df134d82a934fcdf277"),
+    (pa.bool_(), True, "b8278d4044182a7819e0697393ff717d"),
+    (pa.date32(), date(2026, 1, 1), "9a444ddde18067716d5bc6c1436dc934"),
+    (pa.timestamp("us"), datetime(1, 1, 1), "6ffce4226910b41ad7f76549c9b79319"),
+    (pa.timestamp("us"), LAST, "34c3d923542777c51c119a4346486090"),
+    (pa.timestamp("us"), datetime(2026, 1, 1, 10), "bce9dafb45d4758875ac30793938512b"),
+    (pa.timestamp("us", "UTC"), datetime(2026, 1, 1, 10, tzinfo=UTC), "bce9dafb45d4758875ac30793938512b"),
+    (pa.time64("us"), time(1, 2, 3, 4), "071399e7355affd9247f67afa9bbf4d3"),
+    (pa.time32("ms"), time(1, 2, 3), "4eb31aaf9f2c803e3e0bad1b7d2f3a02"),
+    (pa.string(), "Zoë 東京 🎵", "521f361853638b6044f6d14400959ce4"),
+    (pa.string(), "", "d3d6486a90aeaa167eda146a64d327f8"),
+    (pa.string(), None, "eb7df54fc0abac3fde2fb8d1c1a20f76"),
+    (pa.binary(), b"\x00\xff", "bde926054bc7dda0c83d44c6bc51258d"),
+    (pa.binary(2), b"\x00\xff", "bde926054bc7dda0c83d44c6bc51258d"),
+]  # fmt: skip
+COLUMNS: dict[str, tuple[pa.DataType, st.SearchStrategy[Any]]] = {
+    "text": (pa.string(), st.none() | st.text("ab1:-é", max_size=3)),
+    "more": (pa.string(), st.none() | st.text("ab1:-é", max_size=3)),
+    "whole": (pa.int64(), st.none() | st.integers(-2, 12)),
+    "real": (pa.float64(), st.none() | st.sampled_from([0.0, 0.1, 1.0, 1e300, math.inf])),
+    "money": (pa.decimal128(9, 2), st.none() | st.decimals("-2", "2", places=2)),
+    "flag": (pa.bool_(), st.none() | st.booleans()),
+    "day": (pa.date32(), st.none() | st.dates(date(1969, 12, 30), date(1970, 1, 3))),
+    "at": (pa.timestamp("us"), st.none() | st.sampled_from([datetime(1, 1, 1), LAST])),
+    "raw": (pa.binary(), st.none() | st.binary(max_size=2)),
+}
+SCHEMA = pa.schema([(name, kind) for name, (kind, _) in COLUMNS.items()])
+ROWS = st.fixed_dictionaries({name: values for name, (_, values) in COLUMNS.items()})
+
+
+def digests(rows: pa.Table | pa.RecordBatch) -> list[bytes]:
+    values: list[bytes] = row_digests(rows, rows.schema.names).to_pylist()
+    return values
+
+
+def one(kind: pa.DataType, value: object) -> str:
+    return digests(pa.table({"c": pa.array([value], kind)}))[0].hex()
+
+
+@pytest.mark.parametrize(("kind", "value", "expected"), GOLDEN, ids=lambda v: str(v)[:20])
+def test_golden_digests(kind: pa.DataType, value: object, expected: str) -> None:
+    assert one(kind, value) == expected
+
+
+def test_a_null_is_the_same_in_every_type() -> None:
+    kinds = [kind for kind, _, _ in GOLDEN] + [pa.null(), pa.large_string(), pa.float32()]
+    assert {one(kind, None) for kind in kinds} == {one(pa.string(), None)}
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ((pa.int32(), 7), (pa.int64(), 7)),
+        ((pa.float32(), 0.5), (pa.float64(), 0.5)),
+        ((pa.string(), "é"), (pa.large_string(), "é")),
+        ((pa.binary(), b"\xff"), (pa.large_binary(), b"\xff")),
+        ((pa.float64(), math.nan), (pa.float64(), -math.nan)),
+        ((pa.string(), "x"), (pa.dictionary(pa.int8(), pa.string()), "x")),
+    ],
+)
+def test_how_a_value_is_stored_does_not_count(
+    left: tuple[pa.DataType, object], right: tuple[pa.DataType, object]
+) -> None:
+    assert one(*left) == one(*right)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        (("a", "bc"), ("ab", "c")),
+        (("a", None), ("a", "")),
+        ((None, "a"), ("a", None)),
+        (("-", ""), (None, "")),
+        (("1:a", "b"), ("a", "1:b")),
+        (("0:", None), (None, "0:")),
+        (("é", ""), ("e\u0301", "")),
+        (("a ", ""), ("a", "")),
+    ],
+)
+def test_near_rows_differ(left: tuple[str | None, ...], right: tuple[str | None, ...]) -> None:
+    rows = [dict(zip("ab", row, strict=True)) for row in (left, right)]
+    first, second = digests(
+        pa.Table.from_pylist(rows, pa.schema({"a": pa.string(), "b": pa.string()}))
+    )
+    assert first != second
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(ROWS, min_size=2, max_size=12))
+def test_equal_rows_and_only_those_have_equal_digests(rows: list[dict[str, Any]]) -> None:
+    values = digests(pa.Table.from_pylist(rows, SCHEMA))
+    for i, row in enumerate(rows):
+        for j, other in enumerate(rows):
+            assert (row == other) == (values[i] == values[j])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(ROWS, min_size=1, max_size=8), st.permutations(list(COLUMNS)), st.data())
+def test_the_order_of_columns_and_the_cut_into_chunks_do_not_count(
+    rows: list[dict[str, Any]], order: list[str], data: st.DataObject
+) -> None:
+    whole = pa.Table.from_pylist(rows, SCHEMA)
+    expected = digests(whole)
+    assert digests(whole.select(order)) == expected
+    assert row_digests(whole, order).to_pylist() == expected
+    cut = data.draw(st.integers(0, len(rows)))
+    # Slices keep their parent's buffers and an offset into them.
+    assert digests(whole.slice(cut)) == expected[cut:]
+    assert digests(whole.slice(0, cut)) == expected[:cut]
+    chunked = pa.concat_tables([whole.slice(0, cut), whole.slice(cut)])
+    assert digests(chunked) == expected
+    batch = whole.combine_chunks().to_batches()[0]
+    assert digests(batch.slice(cut)) == expected[cut:]
+
+
+def test_only_the_named_columns_count() -> None:
+    rows = pa.table({"a": [1, 1], "b": ["x", "y"]})
+    first, second = row_digests(rows, ["a"]).to_pylist()
+    assert first == second
+    assert digests(rows)[0] != digests(rows)[1]
+
+
+def test_all_bits_are_used() -> None:
+    values = digests(pa.table({"c": pa.array(range(4000))}))
+    assert len(set(values)) == 4000
+    for bit in range(128):
+        ones = sum(int.from_bytes(value, "big") >> bit & 1 for value in values)
+        assert 1800 < ones < 2200
+
+
+def test_no_rows() -> None:
+    empty = pa.table({"c": pa.array([], pa.string())})
+    assert row_digests(empty, ["c"]).type == pa.binary(16)
+    assert digests(empty) == []

@@ -1,0 +1,443 @@
+"""The four steps of a read, one case at a time; random sequences are in the property test."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from core_harness import DIM_USER, World, make_world
+
+from tidemark import ingest
+from tidemark.bronze import META_COLUMNS
+from tidemark.errors import LakeError, ReadOvertaken, StateError, is_transient
+from tidemark.extract import watermark as strategy
+from tidemark.ingest import advance_watermark, copy_to_bronze, discard_empty, lookup_watermark
+from tidemark.storage import LocalStore
+from tidemark.watermark import reserve
+from tidemark.windows import Interval
+
+TEN = "2026-01-01 10:00:00"
+JANUARY = Interval(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC))
+
+COPY = """
+import sys
+from pathlib import Path
+from core_harness import World, load_table
+world = World(Path(sys.argv[1]), load_table(Path(sys.argv[1])))
+print("ready", flush=True)
+world.copy()
+print("done", flush=True)
+"""
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+from core_harness import World, load_table
+world = World(Path(sys.argv[1]), load_table(Path(sys.argv[1])))
+from tidemark.extract import watermark as strategy
+strategy.BATCH_ROWS = 20_000
+strategy.read.__defaults__ = (20_000,)
+world.put((-1, "x", "2026-01-01 10:00:00"))
+world.sql("CREATE TABLE aside AS SELECT * FROM DimUser WHERE user_id >= 0",
+          "DELETE FROM DimUser WHERE user_id >= 0")
+world.run()
+base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+world.sql("INSERT INTO DimUser SELECT * FROM aside")
+copied = world.copy()
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(copied["rows"], (peak - base) // 1024)
+"""
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return make_world(tmp_path)
+
+
+def minutes(count: int) -> str:
+    return f"{datetime(2026, 1, 1, 10) + timedelta(minutes=count)}"
+
+
+def keys(world: World, sequence: str) -> list[int]:
+    moment = datetime.fromisoformat(sequence)
+    return sorted(row["user_id"] for row in world.bronze() if row["_sequence"] == moment)
+
+
+# --- the plain way
+
+
+def test_a_first_run_copies_all_and_says_what_it_did(world: World) -> None:
+    world.put((1, "Zoë", TEN), (2, None, minutes(-99999)))
+    copied = world.run()
+    assert json.loads(json.dumps(copied)) == copied
+    file = copied["file"]
+    assert re.fullmatch(r"bronze/DimUser/DimUser_\d{8}T\d{12}Z\.parquet", file)
+    assert {k: copied[k] for k in ("table", "rows", "read", "unchanged", "low", "high")} == {
+        "table": "DimUser",
+        "rows": 2,
+        "read": 2,
+        "unchanged": 0,
+        "low": None,
+        "high": TEN,
+    }
+    assert copied["window"] == f"updated_at <= {TEN}"
+    found = pq.read_table(world.store.local_path(file), partitioning=None)
+    assert found.schema.names == ["user_id", "user_name", "updated_at", *META_COLUMNS]
+    assert set(found["_run_id"].to_pylist()) == {"run-1"}
+    assert set(found["_sequence"].to_pylist()) == {datetime.fromisoformat(copied["sequence"])}
+    assert world.state.cdc == TEN
+    assert world.hidden == []
+
+
+def test_a_run_on_an_unchanged_source_publishes_nothing(world: World) -> None:
+    world.put((1, "a", minutes(-120)), (2, "b", minutes(-30)), (3, "c", TEN), (4, "d", TEN))
+    world.run()
+    before = world.state
+    for _ in range(3):
+        copied = world.run()
+        assert (copied["rows"], copied["read"], copied["unchanged"]) == (0, 3, 3)
+        assert copied["file"] is None
+    assert (world.state.cdc, world.state.digests) == (before.cdc, before.digests)
+    assert len(world.published) == 1
+    assert world.hidden == []
+
+
+def test_an_empty_table_publishes_nothing_and_then_begins(world: World) -> None:
+    copied = world.run()
+    assert (copied["rows"], copied["high"], copied["window"]) == (0, None, "nothing to read")
+    assert world.state.cdc is None
+    world.put((1, "a", TEN))
+    assert world.run()["rows"] == 1
+
+
+def test_ties_late_rows_and_updates_come_and_older_ones_do_not(world: World) -> None:
+    world.put((1, "a", TEN), (2, "b", minutes(-200)))
+    world.run()
+    world.put((3, "tie", TEN), (4, "late", minutes(-60)), (5, "too late", minutes(-61)))
+    world.put((1, "a2", TEN), (2, "b2", minutes(1)))
+    copied = world.run()
+    assert keys(world, copied["sequence"]) == [1, 2, 3, 4]
+    assert world.state.cdc == minutes(1)
+
+
+def test_a_row_changed_back_is_copied_each_time(world: World) -> None:
+    for index, name in enumerate(["a", "b", "a", "b"]):
+        world.put((1, name, TEN))
+        copied = world.run()
+        assert copied["rows"] == 1, index
+        assert world.replay()[(1,)]["user_name"] == name
+
+
+def test_a_row_changed_back_after_a_read_that_never_advanced_is_copied(world: World) -> None:
+    world.put((1, "a", TEN))
+    world.run()
+    world.put((1, "b", TEN))
+    world.copy()  # published, then killed
+    world.put((1, "a", TEN))
+    world.run()
+    assert world.replay()[(1,)]["user_name"] == "a"
+
+
+def test_a_row_changed_back_after_a_backfill_is_copied(world: World) -> None:
+    world.put((1, "a", TEN))
+    world.run()
+    world.put((1, "b", TEN))
+    world.run(JANUARY)
+    world.put((1, "a", TEN))
+    world.run()
+    assert world.replay()[(1,)]["user_name"] == "a"
+    assert world.run()["rows"] == 0
+
+
+# --- what is not seen
+
+
+def test_future_rows_are_held_and_named_until_their_time(world: World) -> None:
+    future = f"{datetime.now(UTC).replace(tzinfo=None) + timedelta(seconds=1.5)}"
+    world.put((1, "a", TEN), (2, "soon", future))
+    world.put(*((i, "far", "2099-01-01 00:00:00") for i in range(10, 25)))
+    world.put((30, "none", None), (31, "none", None))
+    copied = world.run()
+    assert keys(world, copied["sequence"]) == [1]
+    assert world.state.cdc == TEN
+    seen = copied["not_seen"]
+    assert seen["future"]["count"] == 16
+    assert seen["future"]["keys"] == ["user_id=2", *(f"user_id={i}" for i in range(10, 19))]
+    assert seen["null_cursor"] == {"count": 2, "keys": ["user_id=30", "user_id=31"]}
+    time.sleep(1.6)
+    assert keys(world, world.run()["sequence"]) == [2]
+
+
+def test_a_future_row_is_taken_where_the_cursor_is_no_change_time(tmp_path: Path) -> None:
+    world = make_world(tmp_path, DIM_USER.replace("TIMESTAMP", "DATE"), "future: take")
+    world.put((1, "a", "2099-12-31"))
+    copied = world.run()
+    assert (copied["rows"], copied["not_seen"], world.state.cdc) == (1, {}, "2099-12-31")
+
+
+def test_the_clock_lag_holds_back(tmp_path: Path) -> None:
+    world = make_world(tmp_path, fields="clock_lag: 1h")
+    clock = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
+    world.put((1, "a", f"{clock - timedelta(minutes=61)}"), (2, "b", f"{clock}"))
+    assert world.run()["not_seen"]["future"]["keys"] == ["user_id=2"]
+
+
+def test_the_cap_is_in_the_cursors_zone(tmp_path: Path) -> None:
+    # Kiritimati's wall clock is 14 hours ahead of UTC: its present is no future.
+    clock = datetime.now(UTC).replace(tzinfo=None)
+    rows = [(1, "a", f"{clock + timedelta(hours=13)}"), (2, "b", f"{clock + timedelta(hours=15)}")]
+    world = make_world(tmp_path, fields="cursor_timezone: Pacific/Kiritimati")
+    world.put(*rows)
+    assert world.run()["not_seen"]["future"]["keys"] == ["user_id=2"]
+
+
+# --- other cursors
+
+
+def test_an_integer_cursor(tmp_path: Path) -> None:
+    world = make_world(tmp_path, DIM_USER.replace("TIMESTAMP", "INTEGER"), "lookback: 10")
+    world.put((1, "a", 9), (2, "b", 100), (3, "old", -5))
+    assert world.run()["high"] == "100"
+    world.put((4, "late", 90), (5, "too late", 89), (6, "new", 1000))
+    copied = world.run()
+    assert keys(world, copied["sequence"]) == [4, 6]
+    assert (copied["window"], world.state.cdc) == ("90 <= updated_at <= 1000", "1000")
+    assert world.run()["rows"] == 0
+    left_out = world.run(JANUARY)
+    assert (left_out["rows"], left_out["backfill"]) == (0, True)
+    assert "is no time" in left_out["note"]
+
+
+def test_a_date_cursor_rereads_whole_days(tmp_path: Path) -> None:
+    world = make_world(tmp_path, DIM_USER.replace("TIMESTAMP", "DATE"))
+    world.put((1, "a", "2026-01-10"))
+    world.run()
+    world.put((2, "tie", "2026-01-10"), (3, "late", "2026-01-09"), (4, "older", "2026-01-08"))
+    assert keys(world, world.run()["sequence"]) == [2, 3]
+    assert world.run()["rows"] == 0
+
+
+# --- cutover from ADF
+
+
+@pytest.mark.parametrize("form", ["{}Z", "{}.0000000Z", "{}", "{}+00:00", "{}.0000000"])
+def test_adfs_watermark_is_gone_on_from(tmp_path: Path, form: str) -> None:
+    world = make_world(tmp_path, cdc=form.format("2026-01-01T10:00:00"))
+    adf = "bronze/DimUser/DimUser_2026-01-01T10:00:01.1234567Z"
+    world.store.write(adf, b"")
+    world.put((1, "known to ADF", minutes(-61)), (2, "tie", TEN), (3, "late", minutes(-59)))
+    job = world.job()
+    looked_up = lookup_watermark(job)
+    assert "ADF" in looked_up["note"]
+    copied = copy_to_bronze(job, looked_up)
+    advance_watermark(job, copied)
+    assert copied["rows"] == 2
+    world.store.remove(adf)  # an empty file, which this test can't read
+    assert keys(world, copied["sequence"]) == [2, 3]
+    assert lookup_watermark(job)["note"] is None
+    assert world.run()["rows"] == 0
+    world.put((4, "new", minutes(5)))
+    assert keys(world, world.run()["sequence"]) == [4]
+
+
+def test_adf_overwriting_the_state_costs_a_repeated_read_only(world: World) -> None:
+    world.put((1, "a", TEN))
+    world.run()
+    world.put((2, "copied by ADF", minutes(5)))
+    world.store.write("bronze/DimUser_cdc/cdc.json", b'{"cdc":"%s"}' % minutes(5).encode())
+    copied = world.run()
+    assert keys(world, copied["sequence"]) == [1, 2]
+    assert world.run()["rows"] == 0
+    assert world.hidden == []
+
+
+@pytest.mark.parametrize("cdc", [b"{", b'{"cdc": "garbage"}', b'{"cdc": true}', b'{"cdc": {}}'])
+def test_a_corrupt_state_is_named_and_left_alone(tmp_path: Path, cdc: bytes) -> None:
+    world = make_world(tmp_path, cdc=cdc)
+    world.put((1, "a", TEN))
+    with pytest.raises(StateError, match=r"bronze/DimUser_cdc/cdc\.json.*restore"):
+        world.run()
+    assert world.published == []
+    world.store.write("bronze/DimUser_cdc/cdc.json", b'{"cdc": null}')
+    assert world.run()["rows"] == 1
+
+
+# --- backfill
+
+
+def test_a_backfill_reads_its_interval_and_moves_nothing(world: World) -> None:
+    world.put((1, "a", "2025-12-31 23:59:59"), (2, "b", "2026-01-01 00:00:00"))
+    world.put((3, "c", "2026-01-31 23:59:59.999999"), (4, "d", "2026-02-01 00:00:00"))
+    world.run()
+    before = world.state
+    world.put((5, "back-dated", "2026-01-15 00:00:00"))
+    copied = world.run(JANUARY)
+    assert keys(world, copied["sequence"]) == [2, 3, 5]
+    assert copied["window"] == "2026-01-01 00:00:00 <= updated_at < 2026-02-01 00:00:00"
+    assert (copied["backfill"], copied["digests"]) == (True, None)
+    assert (world.state.cdc, world.state.digests) == (before.cdc, before.digests)
+    assert world.state.advanced == before.advanced
+    # Its file hides nothing from the next run, and then all is quiet.
+    assert world.run()["rows"] == 1
+    assert world.run()["rows"] == 0
+
+
+def test_a_backfill_before_the_first_run_leaves_no_watermark(world: World) -> None:
+    world.put((1, "a", TEN))
+    assert world.run(JANUARY)["rows"] == 1
+    assert world.state.cdc is None
+    assert world.run()["rows"] == 1
+
+
+def test_a_backfill_is_in_the_cursors_zone(tmp_path: Path) -> None:
+    world = make_world(tmp_path, fields="cursor_timezone: America/New_York")
+    world.put((1, "a", "2025-12-31 18:59:59"), (2, "b", "2025-12-31 19:00:00"))
+    world.put((3, "c", "2026-01-31 18:59:59"), (4, "d", "2026-01-31 19:00:00"))
+    assert keys(world, world.run(JANUARY)["sequence"]) == [2, 3]
+
+
+def test_an_interval_without_ends_reads_every_row_with_a_cursor(world: World) -> None:
+    world.put((1, "a", TEN), (2, "future", "2099-01-01 00:00:00"), (3, "none", None))
+    assert keys(world, world.run(Interval(None, None))["sequence"]) == [1, 2]
+
+
+# --- killed, overtaken, repeated
+
+
+def test_each_step_may_be_repeated(world: World) -> None:
+    world.put((1, "a", TEN))
+    job = world.job()
+    first, second = world.copy(), world.copy()
+    assert advance_watermark(job, second)["moved"]
+    assert advance_watermark(job, second) == {"watermark": TEN, "moved": False}
+    assert advance_watermark(job, first) == {"watermark": TEN, "moved": False}  # a zombie
+    empty = world.copy()
+    discard_empty(job, empty)
+    discard_empty(job, empty)
+    assert world.hidden == []
+    assert world.run()["rows"] == 0
+
+
+@dataclass(frozen=True)
+class InterruptedStore(LocalStore):
+    """A disk that stops at publishing, as a killed process does."""
+
+    def publish(self, temporary: str, final: str) -> None:
+        assert (self.root / temporary).exists()
+        message = f"{final}: interrupted"
+        raise LakeError(message)
+
+
+def test_a_read_that_never_published_is_done_by_the_next(world: World) -> None:
+    world.put((1, "a", TEN))
+    with pytest.raises(LakeError):
+        world.copy(store=InterruptedStore(world.store.root))
+    assert world.published == []
+    assert world.state.cdc is None
+    assert len(world.hidden) == 2
+    assert world.run()["rows"] == 1
+    assert world.hidden == []
+
+
+def test_an_overtaken_read_publishes_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.put((1, "a", TEN))
+    late: list[dict[str, Any]] = []
+    plain = strategy.read
+
+    def overtaken(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(strategy, "read", plain)
+        yield from plain(*arguments, **options)
+        late.append(world.run())  # a whole other run, between this one's read and its publishing
+
+    monkeypatch.setattr(ingest.strategy, "read", overtaken)
+    with pytest.raises(ReadOvertaken, match="DimUser") as caught:
+        world.copy()
+    assert is_transient(caught.value)
+    assert [copied["rows"] for copied in late] == [1]
+    assert len(world.published) == 1
+    assert world.run()["rows"] == 0
+    assert world.hidden == []
+
+
+def test_a_missing_digests_file_costs_a_repeated_read_only(world: World) -> None:
+    world.put((1, "a", TEN))
+    world.run()
+    world.store.remove(world.state.digests or "")
+    assert world.run()["rows"] == 1
+    assert world.run()["rows"] == 0
+
+
+def test_sequences_grow_with_every_attempt(world: World) -> None:
+    world.put((1, "a", TEN))
+    before = reserve(world.store, world.lake, "DimUser")
+    taken = [world.run(interval)["sequence"] for interval in (None, None, JANUARY, None)]
+    assert taken == sorted(set(taken))
+    assert taken[0] > before.isoformat()
+
+
+def fill(world: World, rows: int, text: str) -> None:
+    world.sql(
+        f"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {rows - 1}) "
+        f"INSERT INTO DimUser SELECT i, i || '{text}', '2026-01-01 10:00:00' FROM n"
+    )
+
+
+def child(code: str, folder: Path) -> subprocess.Popen[str]:
+    support = str(Path(__file__).parents[1] / "support")
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": support},
+    )
+
+
+def test_a_read_that_is_killed_leaves_nothing_visible(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    fill(world, 200_000, " " * 50)
+    process = child(COPY, tmp_path)
+    assert process.stdout is not None
+    process.stdout.readline()
+    folder = tmp_path / "lake" / "bronze" / "DimUser"
+    grown = 0
+    while grown < 10_000 and process.poll() is None:
+        grown = sum(f.stat().st_size for f in folder.glob("_*")) if folder.exists() else 0
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it was too fast to be killed"
+    assert world.published == []
+    assert world.state.cdc is None
+    assert world.state.reserved is not None
+    assert world.hidden
+    assert world.run()["rows"] == 200_000
+    assert len({row["user_id"] for row in world.bronze()}) == 200_000
+    assert world.hidden == []
+
+
+def test_memory_does_not_grow_with_the_table(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    fill(world, 400_000, "x" * 400)  # some 160 MB of text
+    output, _ = child(PEAK, tmp_path).communicate()
+    rows, megabytes = map(int, output.split())
+    assert rows == 400_000
+    assert megabytes < 100
+
+
+def test_dates_in_a_run_are_real(world: World) -> None:
+    world.put((1, "a", TEN))
+    world.run()
+    assert world.bronze()[0]["updated_at"] == datetime(2026, 1, 1, 10)
+    assert world.bronze()[0]["updated_at"].date() == date(2026, 1, 1)
