@@ -115,7 +115,7 @@ def run(dag: DAG, **conf: str) -> str:
 def text(mail: EmailMessage, kind: str = "plain") -> str:
     body = mail.get_body((kind,))
     assert body is not None
-    return str(body.get_content())
+    return str(body.get_content()).replace("\r\n", "\n")
 
 
 def outcomes_of(server: MailServer) -> list[str]:

@@ -145,7 +145,7 @@ def failure_message(
     left_out = sorted(task for task, state in states.items() if state == "upstream_failed")
     if not failed and not left_out:
         return None
-    lines = [f"{source}: failed: {', '.join(failed)}; everything else is done"]
+    lines = [f"{source}: failed: {', '.join(failed)}"]
     lines += [f"  {task}: {reasons.get(task, 'see its log')}" for task in failed]
     if left_out:
         lines.append(f"  left out because of that: {', '.join(left_out)}")

@@ -7,6 +7,7 @@ SQLite's own ``date()`` and CAST, it refuses what it can't read, instead of hidi
 
 from __future__ import annotations
 
+import functools
 import re
 import sqlite3
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from tidemark.windows import Kind, ordinal
 
 _LOCK_SECONDS = 10.0
 _CURSOR_KINDS: tuple[Kind, ...] = ("timestamp", "date", "integer")
+_ordinal = functools.lru_cache(ordinal)  # a load gives many rows the same cursor
 _DECIMAL_DIGITS = 38  # Arrow's decimal128, and Spark's limit
 _DECIMAL = re.compile(r"(?:DECIMAL|NUMERIC)\s*\((\d+)(?:\s*,\s*(\d+))?\)")
 _TYPES: tuple[tuple[str, pa.DataType], ...] = (
@@ -113,7 +115,7 @@ class _Connection(sqlite3.Connection):
             if value is None:
                 return None
             try:
-                return ordinal(kind, str(value))
+                return _ordinal(kind, str(value))
             except ValueError:
                 self.unreadable = f"{value!r}, which is no {kind}"
                 raise
