@@ -24,12 +24,18 @@ def _text(value: str) -> str:
     return value
 
 
+# A table's group of tasks in the Dag is named after it.
+TASKS_OF_A_RUN = frozenset({"pending_for_silver", "silver", "pending_for_gold", "gold", "report"})
+
+
 def is_folder_name(value: object) -> bool:
     """Tell whether a value can be the name of a table in the lake."""
     return isinstance(value, str) and bool(re.fullmatch("[A-Za-z0-9][A-Za-z0-9_]*", value))
 
 
 def _folder_name(value: str) -> str:
+    if value in TASKS_OF_A_RUN:
+        raise ValueError("which is the name of a task of every Dag; choose another")
     if not is_folder_name(value):
         raise ValueError("which is no folder name; use A-Z, a-z, 0-9 and _, no _ at the beginning")
     return value

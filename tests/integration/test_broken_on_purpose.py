@@ -35,7 +35,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     noting = folder / "bin" / "java"
     noting.parent.mkdir()
     java = subprocess.run(["which", "java"], capture_output=True, text=True, check=True)
-    noting.write_text(f'#!/bin/sh\necho "$$" >> {folder}/java.log\nexec {java.stdout.strip()} "$@"\n')
+    noted = f'echo "$$" >> {folder}/java.log'
+    noting.write_text(f'#!/bin/sh\n{noted}\nexec {java.stdout.strip()} "$@"\n')
     noting.chmod(0o755)
     extra = {
         "TIDEMARK_CONFIG": str(folder / "config"),

@@ -75,7 +75,9 @@ class TinyLake:
         operations = [{"_operation": "delete" if "_delete" in r else "upsert"} for r in rows]
         full = [{**r, **stamp, **o} for r, o in zip(rows, operations, strict=True)]
         own = dict.fromkeys(k for row in rows for k in row if k != "_delete")
-        found = {n: pa.infer_type([r.get(n) for r in rows], mask=None) for n in own}
+        found = {n: pa.infer_type([*(r.get(n) for r in rows)]) for n in own}
+        # A database's column has a type, also where all of its values are NULL.
+        found = {n: pa.string() if t == pa.null() else t for n, t in found.items()}
         schema = pa.schema({**found, **(types or {}), **META})
         path = self.root / self.lake.bronze_file(table, sequence(minute))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +124,7 @@ def three_runs(
     spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[TinyLake, list[dict[str, TableResult]]]:
     lake = TinyLake(spark, tmp_path_factory.mktemp("runs") / "lake")
-    gone = {"_delete": True}
+    gone, whole = {"_delete": True}, {"user_id": pa.int64()}
     lake.publish("DimUser", 10, [user(1, "Ann"), user(2, "Ben"), user(3, "Cid"), user(3, "Cid")])
     lake.publish("DimArtist", 10, [artist(1, "a"), artist(2, "b"), artist(5, "e")])
     first = {"user_id": [None, 1], "track_id": [7, 7], "device": ["tv", "car"]}
@@ -134,7 +136,7 @@ def three_runs(
     lake.publish("DimUser", 30, [user(1, "Ann B"), user(4, "Dee"), user(4, "Dee")])
     lake.publish("DimUser", 40, [user(1, "Ann C")])
     lake.publish("DimArtist", 30, [artist(1, "x") | gone, artist(3, "c"), artist(4, "x") | gone])
-    lake.publish("FactStream", 30, [{"user_id": None, "track_id": 7, "device": "web"}])
+    lake.publish("FactStream", 30, [{"user_id": None, "track_id": 7, "device": "web"}], whole)
     lake.publish("DimTrack", 30, [{"track_id": 1, "len": 50, "new": 1.5}], {"len": pa.int32()})
     results.append(lake.run("DimUser", "DimArtist", "FactStream", "DimTrack"))
 
@@ -142,7 +144,7 @@ def three_runs(
     lake.publish("DimArtist", 20, [artist(1, "a late"), artist(2, "b late"), artist(4, "d late")])
     lake.publish("DimArtist", 50, [artist(5, "x") | gone])
     lake.publish("DimArtist", 60, [artist(5, "e again")])
-    lake.publish("FactStream", 40, [{"user_id": None, "track_id": 7, "device": None} | gone])
+    lake.publish("FactStream", 40, [{"user_id": None, "track_id": 7, "device": None} | gone], whole)
     results.append(lake.run("DimUser", "DimArtist", "FactStream"))
     return lake, results
 
@@ -279,7 +281,7 @@ def test_a_column_of_a_file_published_meanwhile_is_not_lost(
 
 BROKEN = """
 from pyspark.sql import functions as sf
-def dim_user(rows): return rows.withColumn("user_id", rows.user_id + sf.when(rows.user_id > 1, 1))
+def dim_user(rows): return rows.withColumn("user_id", rows.user_id + (rows.user_id > 1).cast("int"))
 def dim_track(rows): return rows.select("track_id", "track_name")
 def dim_date(rows): return rows.withColumn("weekday", sf.upper("week_day"))
 """
@@ -308,6 +310,7 @@ def test_a_broken_table_is_named_and_holds_up_no_other(
     assert errors["DimTrack"].startswith("DimTrack: rule dim_track dropped column _sequence")
     assert errors["DimDate"].startswith("DimDate: rule dim_date failed: AnalysisException")
     assert "week_day" in errors["DimDate"]
+    assert '(its key is now {"user_id":8})' in errors["DimUser"]
     for part in ("DimArtist: column artist_id is string", odd.name, "bigint before"):
         assert part in errors["DimArtist"]
     assert report["FactStream"] | {"seconds": 0} == {

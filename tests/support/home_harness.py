@@ -49,8 +49,8 @@ class Home:
     def environment(self) -> dict[str, str]:
         """The exports that `tidemark env` prints, as a user would evaluate them."""
         lines = self.tidemark("env").stdout.splitlines()
-        script = "\n".join([*lines, f"exec {sys.executable} -c 'import json, os; "
-                            "print(json.dumps(dict(os.environ)))'"])  # fmt: skip
+        show = "import json, os; print(json.dumps(dict(os.environ)))"
+        script = "\n".join([*lines, f"exec {sys.executable} -c '{show}'"])
         shell = subprocess.run(
             ["bash", "-c", script], capture_output=True, text=True, check=True, env=self._base()
         )

@@ -39,10 +39,10 @@ SCD1 = {"DimArtist": "dim_artist", "FactStream": "fact_stream"}
 def load_rows(file: Path) -> list[Row]:
     """Read a CSV file as typed rows; empty is NULL."""
     with file.open(encoding="utf-8-sig", newline="") as text:
-        return [{k: _typed(k, v) for k, v in row.items()} for row in csv.DictReader(text)]
+        return [{k: typed(k, v) for k, v in row.items()} for row in csv.DictReader(text)]
 
 
-def _typed(column: str, text: str) -> Any:
+def typed(column: str, text: str) -> Any:
     if text == "":
         return None
     if column in INTEGERS:

@@ -1,5 +1,7 @@
 """Bronze files: types kept, whole or absent."""
 
+# ruff: noqa: DTZ001 - wall clocks, as sources hold them
+
 from __future__ import annotations
 
 import subprocess

@@ -1,5 +1,7 @@
 """Where things lie, and which names are bronze files."""
 
+# ruff: noqa: DTZ001 - wall clocks, as sources hold them
+
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
@@ -61,7 +63,10 @@ def test_a_name_is_utc_whatever_the_sequences_zone() -> None:
     ("name", "expected"),
     [
         ("DimUser_2025-10-07T19:49:55.1234567Z", datetime(2025, 10, 7, 19, 49, 55, 123456, UTC)),
-        ("DimUser_2025-10-07T19:49:55.1234567Z.parquet", datetime(2025, 10, 7, 19, 49, 55, 123456, UTC)),
+        (
+            "DimUser_2025-10-07T19:49:55.1234567Z.parquet",
+            datetime(2025, 10, 7, 19, 49, 55, 123456, UTC),
+        ),
         ("DimUser_2025-10-07T19:49:55.5", datetime(2025, 10, 7, 19, 49, 55, 500000, UTC)),
         ("DimUser_2025-10-07T19:49:55Z", datetime(2025, 10, 7, 19, 49, 55, 0, UTC)),
         ("DimUser_20260102T030405000678Z.parquet", MOMENT),
@@ -73,6 +78,6 @@ def test_a_name_is_utc_whatever_the_sequences_zone() -> None:
         ("DimUser_2025-13-45T00:00:00Z", None),
         ("", None),
     ],
-)  # fmt: skip
+)
 def test_sequences_in_names(name: str, expected: datetime | None) -> None:
     assert sequence_of(name) == expected

@@ -41,9 +41,12 @@ def test_empty_values_mean_the_defaults(project: Path) -> None:
     [
         ("other/lake/", "{project}/other/lake"),
         ("/data/lake", "/data/lake"),
-        ("abfss://lake@account.dfs.core.windows.net/x/", "abfss://lake@account.dfs.core.windows.net/x"),
+        (
+            "abfss://lake@account.dfs.core.windows.net/x/",
+            "abfss://lake@account.dfs.core.windows.net/x",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_lake_is_a_folder_or_a_url(project: Path, lake: str, root: str) -> None:
     settings = load_settings({"TIDEMARK_PROJECT": str(project), "TIDEMARK_LAKE": lake})
     assert settings.lake.root == root.format(project=project)

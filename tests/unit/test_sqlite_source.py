@@ -1,5 +1,7 @@
 """SQLite as a source: types kept, odd values named, nothing hidden, errors explained."""
 
+# ruff: noqa: DTZ001 - wall clocks, as sources hold them
+
 from __future__ import annotations
 
 import sqlite3
@@ -69,13 +71,23 @@ def described(world: World) -> SourceTable:
         ("BOOL", pa.bool_(), 0, False),
         ("DATE", pa.date32(), "2024-02-29", date(2024, 2, 29)),
         ("DATE", pa.date32(), "0001-01-01", date(1, 1, 1)),
-        ("DATETIME", pa.timestamp("us"), "2026-01-01T10:00:00.123456", datetime(2026, 1, 1, 10, 0, 0, 123456)),
-        ("DATETIME2(7)", pa.timestamp("us"), "9999-12-31 23:59:59", datetime(9999, 12, 31, 23, 59, 59)),
+        (
+            "DATETIME",
+            pa.timestamp("us"),
+            "2026-01-01T10:00:00.123456",
+            datetime(2026, 1, 1, 10, 0, 0, 123456),
+        ),
+        (
+            "DATETIME2(7)",
+            pa.timestamp("us"),
+            "9999-12-31 23:59:59",
+            datetime(9999, 12, 31, 23, 59, 59),
+        ),
         ("TIMESTAMP", pa.timestamp("us"), "2026-01-01", datetime(2026, 1, 1)),
         ("BLOB", pa.binary(), b"\x00\xff", b"\x00\xff"),
         ("VARBINARY(16)", pa.binary(), b"", b""),
     ],
-)  # fmt: skip
+)
 def test_declared_types_are_kept(
     tmp_path: Path, declared: str, kind: pa.DataType, stored: object, expected: object
 ) -> None:

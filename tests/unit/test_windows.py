@@ -1,9 +1,12 @@
 """Which rows a read asks for: order, steps back, plans; no value is rounded or shifted."""
 
+# ruff: noqa: DTZ001 - wall clocks, as sources hold them
+
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -101,8 +104,7 @@ def test_a_timestamp_steps_back_exactly_and_keeps_its_form(
     text, _ = stamp
     back = earlier("timestamp", text, lookback)
     step = (lookback // timedelta(microseconds=1)) * 10
-    wall = ordinal("timestamp", text[:10]) + ordinal("timestamp", text) - ordinal("timestamp", text)
-    assume(wall > step)
+    assume(ordinal("timestamp", text[:10]) > step)
     assert ordinal("timestamp", text) - ordinal("timestamp", back) == step
     assert back[10] == text[10]
     zone = text[19:].lstrip(".0123456789")
@@ -125,15 +127,25 @@ def test_a_date_never_rereads_less_than_asked(day: date, lookback: timedelta) ->
         ("date", "0001-01-02", timedelta(days=9), "0001-01-01"),
         ("date", "2026-03-01T00:00:00Z", timedelta(days=1), "2026-02-28"),
         ("timestamp", "0001-01-01 00:30:00", timedelta(hours=1), "0001-01-01 00:00:00"),
-        ("timestamp", "2026-01-01T00:00:00.1000000", timedelta(hours=1), "2025-12-31T23:00:00.1000000"),
-        ("timestamp", "2026-01-01 00:00:00Z", timedelta(milliseconds=1), "2025-12-31 23:59:59.999Z"),
+        (
+            "timestamp",
+            "2026-01-01T00:00:00.1000000",
+            timedelta(hours=1),
+            "2025-12-31T23:00:00.1000000",
+        ),
+        (
+            "timestamp",
+            "2026-01-01 00:00:00Z",
+            timedelta(milliseconds=1),
+            "2025-12-31 23:59:59.999Z",
+        ),
         ("timestamp", "2026-01-01 01:30+02:00", timedelta(hours=2), "2025-12-31 23:30:00+02:00"),
         ("integer", "1000", 300, "700"),
         ("integer", "5", 10, "-5"),
         ("integer", "1000", timedelta(hours=1), "1000"),
         ("binary", "0x07D1", timedelta(hours=1), "0x07D1"),
     ],
-)  # fmt: skip
+)
 def test_steps_back(kind: str, text: str, lookback: timedelta | int, expected: str) -> None:
     assert earlier(kind, text, lookback) == expected  # type: ignore[arg-type]
 
@@ -212,10 +224,9 @@ def test_slices_of_plain_hours_do_not_overlap() -> None:
     begin = datetime(2026, 6, 1, tzinfo=UTC)
     edges = [begin + timedelta(hours=h) for h in range(30)]
     windows = [
-        interval_window("timestamp", Interval(a, b), "Europe/Berlin")
-        for a, b in zip(edges, edges[1:], strict=False)
+        interval_window("timestamp", Interval(a, b), "Europe/Berlin") for a, b in pairwise(edges)
     ]
-    for before, after in zip(windows, windows[1:], strict=False):
+    for before, after in pairwise(windows):
         assert before is not None
         assert after is not None
         assert before.high == after.low

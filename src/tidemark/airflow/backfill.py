@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -55,29 +56,37 @@ def backfill(args: Namespace) -> None:
     reprocess, conf = _reprocess(args), _conf(args)
     dag = _dag(args.dag_id)
     _check_tables(dag, conf)
-    try:
+    backfill_id = None
+    with _explained(args):
         infos = _infos(args, reprocess, conf)
         if infos and not args.dry_run:
             backfill_id = _create(args, dag, reprocess, conf)
-    except DagNonPeriodicScheduleException:
-        _fail(
-            f"{args.dag_id} has no schedule, so no intervals; read a span of time in one run: "
-            f"airflow dags trigger {args.dag_id} --conf "
-            f"'{json.dumps({'from_date': _day(args.start_date), 'to_date': _day(args.end_date)})}'"
-        )
-    except AlreadyRunningBackfill as error:
-        _fail(f"{error} Wait for it, or cancel it at {_page(args.dag_id)}")
-    except (AirflowException, NoBackfillRunsToCreate) as error:
-        _fail(str(error))
     if not infos:
         _nothing(args, dag)
-    elif args.dry_run:
+    elif backfill_id is None:
         _describe(f"dry run: {args.dag_id} would run", infos)
     else:
         _describe(f"backfill {backfill_id} of {args.dag_id} will run", infos)
         _say(*_how_to_watch(args.dag_id))
         if args.wait:
             _wait(backfill_id)
+
+
+@contextlib.contextmanager
+def _explained(args: Namespace) -> Iterator[None]:
+    """End the command with what to do when Airflow refuses."""
+    try:
+        yield
+    except DagNonPeriodicScheduleException:
+        span = {"from_date": _day(args.start_date), "to_date": _day(args.end_date)}
+        _fail(
+            f"{args.dag_id} has no schedule, so no intervals; read a span of time in one run: "
+            f"airflow dags trigger {args.dag_id} --conf '{json.dumps(span)}'"
+        )
+    except AlreadyRunningBackfill as error:
+        _fail(f"{error} Wait for it, or cancel it at {_page(args.dag_id)}")
+    except (AirflowException, NoBackfillRunsToCreate) as error:
+        _fail(str(error))
 
 
 def _notes(given: Mapping[str, Any]) -> list[str]:

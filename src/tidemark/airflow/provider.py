@@ -102,6 +102,18 @@ def _args() -> tuple[Arg, ...]:
         ),
         arg(("--tables",), help="Only these tables, by their names in the lake: DimUser,DimDate"),
         arg(("-c", "--conf", "--dag-run-conf"), dest="conf", help="JSON for the runs' conf"),
+        *_how_args(),
+        cli.ARG_VERBOSE,
+        # Understood, not advertised.
+        *(_flag(flags, SUPPRESS) for flags in (*IGNORED_FLAGS, *REFUSED_FLAGS)),
+        *(arg(flags, help=SUPPRESS) for flags in (*IGNORED_OPTIONS, *REFUSED_OPTIONS)),
+    )
+
+
+def _how_args() -> tuple[Arg, ...]:
+    cli = _cli()
+    arg = cli.Arg
+    return (
         arg(
             ("--reprocess-behavior",),
             choices=("none", "failed", "completed"),
@@ -118,10 +130,6 @@ def _args() -> tuple[Arg, ...]:
         _flag(("-B", "--run-backwards"), "Latest interval first"),
         _flag(("-n", "--dry-run"), "Only say which intervals would run"),
         _flag(("--wait",), "Wait until every run has ended; exit code 1 if one failed"),
-        cli.ARG_VERBOSE,
-        # Understood, not advertised.
-        *(_flag(flags, SUPPRESS) for flags in (*IGNORED_FLAGS, *REFUSED_FLAGS)),
-        *(arg(flags, help=SUPPRESS) for flags in (*IGNORED_OPTIONS, *REFUSED_OPTIONS)),
     )
 
 

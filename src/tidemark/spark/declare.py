@@ -70,9 +70,9 @@ def create_auto_cdc_flow(
         )
         return _graph().register_change_flow(flow)
     optional: dict[str, object] = {
-        "apply_as_deletes": apply_as_deletes and sf.expr(apply_as_deletes),
-        "except_column_list": list(except_column_list),
-        "track_history_column_list": list(track_history_column_list),
+        "apply_as_deletes": sf.expr(apply_as_deletes) if apply_as_deletes else None,
+        "except_column_list": list(except_column_list) or None,
+        "track_history_column_list": list(track_history_column_list) or None,
     }
     databricks.create_auto_cdc_flow(
         target=target,
@@ -80,7 +80,7 @@ def create_auto_cdc_flow(
         keys=list(keys),
         sequence_by=sf.expr(sequence_by),
         stored_as_scd_type=stored_as_scd_type,
-        **{name: value for name, value in optional.items() if value},
+        **{name: value for name, value in optional.items() if value is not None},
     )
     return None
 

@@ -151,7 +151,8 @@ def _check_kept(before: DataFrame, after: DataFrame, name: str, rule: TableRule)
 
 def _unchanged(name: str, key: tuple[str, ...], rule: TableRule) -> Column:
     def keys_of(prefix: str) -> Column:
-        return sf.to_json(sf.struct(*(sf.col(f"{prefix}{quoted(k)}").alias(k) for k in key)))
+        parts = (sf.col(f"{prefix}{quoted(k)}").alias(k) for k in key)
+        return sf.to_json(sf.struct(*parts), {"ignoreNullFields": "false"})
 
     complaint = sf.concat(
         sf.lit(f"{rule.table}: rule {rule.name} changed column {name} of the row "),
