@@ -135,7 +135,7 @@ def run_demo(settings: Settings) -> int:
     print(f"Tidemark's demo, in {settings.home} (Airflow's and Spark's own words: demo.log)\n")
     sample.create(database)
     first = _source_states(source, url)
-    with MailServer(settings.home / "mail") as mail, _dag_process(settings, mail.port) as dag:
+    with MailServer(settings.home / "mail") as mail, _dag_process(settings, mail.connection) as dag:
         runs = [_one(dag, source, 1, "initial")]
         changes = sample.advance(database, 2)
         print(f"  the source moves on: {changes.summary()}")
@@ -187,15 +187,9 @@ def _set_aside(settings: Settings) -> None:
 
 
 @contextmanager
-def _dag_process(settings: Settings, mail_port: int) -> Iterator[DagProcess]:
+def _dag_process(settings: Settings, smtp: str) -> Iterator[DagProcess]:
     prepare(settings)
-    smtp = {
-        "conn_type": "smtp",
-        "host": "127.0.0.1",
-        "port": mail_port,
-        "extra": {"disable_ssl": True, "disable_tls": True, "from_email": "tidemark@localhost"},
-    }
-    variables = os.environ | environment(settings) | {"AIRFLOW_CONN_SMTP_DEFAULT": json.dumps(smtp)}
+    variables = os.environ | environment(settings) | {"AIRFLOW_CONN_SMTP_DEFAULT": smtp}
     with log_file(settings).open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "tidemark.airflow.local_runs", _DAG],
@@ -213,4 +207,13 @@ def _dag_process(settings: Settings, mail_port: int) -> Iterator[DagProcess]:
             if process.stdin:
                 process.stdin.close()
             process.terminate()
-            process.wait()
+            _end(process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    # Airflow hands a SIGTERM on to the running task and goes on; it has ten seconds for that.
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -109,8 +109,8 @@ class Source(BaseModel):
     )
     start_date: date = Field(
         default=date(2025, 1, 1),
-        description="First day that a backfill may ask for, in UTC. Nothing is caught up by "
-        "itself.",
+        description="Day before which nothing is scheduled, in UTC. Nothing is caught up by "
+        "itself; a backfill may go further back.",
         examples=["2025-01-01"],
     )
     owner: Text = Field(
