@@ -78,7 +78,7 @@ def _add_show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     show = commands.add_parser(
         "show",
         help="read a lake table, without Spark",
-        epilog='example: tidemark show dim_user --where "user_id = 7" --columns user_name,__START_AT',
+        epilog='example: tidemark show dim_user --where "user_id = 7" --columns user_name,country',
     )
     show.add_argument("table", nargs="?", help="its name; without one, the tables are listed")
     show.add_argument("--where", metavar="SQL", help='a condition, such as "user_id = 7"')

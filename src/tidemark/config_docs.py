@@ -13,11 +13,11 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from tidemark.durations import format_duration
-from tidemark.metadata_errors import field_names, literals_in, model_of
-from tidemark.metadata_source import Alerts, Endpoint, Source, TaskPolicy
-from tidemark.metadata_table import Defaults, Gold, Table
-from tidemark.schedules import PRESETS
+from tidemark.metadata.durations import format_duration
+from tidemark.metadata.problems import field_names, literals_in, model_of
+from tidemark.metadata.schedules import PRESETS
+from tidemark.metadata.source import Alerts, Endpoint, Source, TaskPolicy
+from tidemark.metadata.table import Defaults, Gold, Table
 
 _INTRODUCTION = f"""\
 # The metadata: `config/<source>.yaml`

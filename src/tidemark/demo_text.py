@@ -93,9 +93,10 @@ def _row(settings: Settings, table: Table, difference: Difference, adf: int) -> 
     now, history = "-", "-"
     if table.gold:
         gold = scan(lake, table.gold.name)
-        current = pl.col("__END_AT").is_null() if table.gold.scd == 2 else pl.lit(True)
+        has_history = "__END_AT" in gold.collect_schema()
+        current = pl.col("__END_AT").is_null() if has_history else pl.lit(True)
         now = f"{_count(gold.filter(current)):,}"
-        history = f"+{_count(gold.filter(~current)):,}" if table.gold.scd == 2 else "-"
+        history = f"+{_count(gold.filter(~current)):,}" if has_history else "-"
     numbers = (f"{at_source:,}", f"{silver:,}", now, history, watermark[:16], f"{adf:,}")
     return (table.name, *numbers)
 

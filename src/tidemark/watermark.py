@@ -10,6 +10,7 @@ The file changes by compare-and-set only: of two writers one wins and the other 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -151,7 +152,9 @@ def place(table: str, kind: Kind, cdc: str) -> int:
         raise StateError(message) from error
 
 
-def _update(store: Store, lake: Lake, table: str, change: Any) -> TableState:
+def _update(
+    store: Store, lake: Lake, table: str, change: Callable[[TableState], TableState]
+) -> TableState:
     path = lake.state_file(table)
     for _ in range(_ATTEMPTS):
         state = load_state(store, lake, table)

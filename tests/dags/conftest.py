@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tidemark.home import environment, prepare
-from tidemark.sample_data import create
+from tidemark.sample.data import create
 from tidemark.settings import load_settings
 
 PROJECT = Path(__file__).parents[2]

@@ -18,8 +18,7 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as sf
 
-from tidemark.errors import PipelineError
-from tidemark.layout import Lake, sequence_of
+from tidemark.layout import Lake
 from tidemark.metadata import load_source
 from tidemark.pending import silver_pending
 from tidemark.spark import bronze_stream, silver, silver_merge
@@ -347,7 +346,7 @@ def job(lake: TinyLake, monkeypatch: pytest.MonkeyPatch) -> int:
     return module.main()
 
 
-# --- types, files, names -------------------------------------------------------------------------
+# --- types -------------------------------------------------------------------------
 
 
 def test_types_and_extreme_values_are_kept(spark: SparkSession, tmp_path: Path) -> None:
@@ -374,23 +373,3 @@ def test_types_and_extreme_values_are_kept(spark: SparkSession, tmp_path: Path) 
         "1", "-5", str(2**62), "true", "-1.2345", "0.5", "0001-01-01",
         "0001-01-01 00:00:00.000001", "9999-12-31 23:59:59.999999",
     )  # fmt: skip
-
-
-def test_the_time_in_a_file_of_adf_is_read_as_the_layout_reads_it(spark: SparkSession) -> None:
-    names = ["DimUser_2025-10-07T19:49:55.1234567Z", "D_2025-10-07T19:49:55Z", "D_2025_1.parquet"]
-    read = spark.createDataFrame([(n,) for n in names], "name string").select(
-        sf.unix_micros(bronze_stream._time_in(sf.col("name")))
-    )
-    times = [sequence_of(name) for name in names]
-    assert [r[0] for r in read.collect()] == [
-        t and int(t.timestamp()) * 1_000_000 + t.microsecond for t in times
-    ]
-
-
-def test_a_file_that_is_none_of_bronze_is_named(spark: SparkSession, tmp_path: Path) -> None:
-    lake = TinyLake(spark, tmp_path / "lake")
-    path = lake.publish("DimUser", 1, [user(1, "Ann")])
-    shutil.copy(path, path.with_name("copy.parquet"))
-    store = open_store(str(lake.root))
-    with pytest.raises(PipelineError, match=r"DimUser: bronze/DimUser/copy\.parquet is no bronze"):
-        bronze_stream.stream_schema(spark, store, lake.lake, "DimUser")

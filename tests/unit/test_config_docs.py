@@ -11,11 +11,11 @@ import yaml
 from pydantic import BaseModel
 
 from tidemark.config_docs import render
-from tidemark.durations import format_duration, parse_duration
 from tidemark.metadata import load_source
-from tidemark.metadata_errors import field_names
-from tidemark.metadata_source import Alerts, Endpoint, Source, TaskPolicy
-from tidemark.metadata_table import Defaults, Gold, Table
+from tidemark.metadata.durations import format_duration, parse_duration
+from tidemark.metadata.problems import field_names
+from tidemark.metadata.source import Alerts, Endpoint, Source, TaskPolicy
+from tidemark.metadata.table import Defaults, Gold, Table
 
 PAGE = Path(__file__).parents[2] / "docs" / "config.md"
 MODELS: list[tuple[tuple[str, ...], type[BaseModel]]] = [

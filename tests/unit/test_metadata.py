@@ -9,8 +9,8 @@ import pytest
 
 from tidemark.errors import ConfigError
 from tidemark.metadata import Source, Table, load_all, load_source, rule_notes, snake_case
-from tidemark.metadata_source import Endpoint
-from tidemark.metadata_table import Gold
+from tidemark.metadata.source import Endpoint
+from tidemark.metadata.table import Gold
 
 SOURCE = "source: {connection: spotify_sql}\n"
 USER = "tables: {DimUser: {key: user_id, cursor: updated_at}}\n"

@@ -15,9 +15,9 @@ from pydantic import BaseModel
 
 from tidemark.errors import ConfigError
 from tidemark.metadata import load_source
-from tidemark.metadata_errors import field_names
-from tidemark.metadata_source import Alerts, Endpoint, Source, TaskPolicy
-from tidemark.metadata_table import Defaults, Gold, Table
+from tidemark.metadata.problems import field_names
+from tidemark.metadata.source import Alerts, Endpoint, Source, TaskPolicy
+from tidemark.metadata.table import Defaults, Gold, Table
 
 SOURCE = "source: {connection: spotify_sql}\n"
 USER = "tables: {DimUser: {key: user_id, cursor: updated_at}}\n"

@@ -16,8 +16,8 @@ import pytest
 
 from tidemark import sample
 from tidemark.errors import SourceError, SourceUnavailable
-from tidemark.sample_changes import Kind
-from tidemark.sample_data import QUARTER_HOURS, initial_rows
+from tidemark.sample.changes import Kind
+from tidemark.sample.data import QUARTER_HOURS, initial_rows
 
 Rows = dict[int, dict[str, object]]
 REAL = Path(__file__).parents[3] / "shared/data/spotify"

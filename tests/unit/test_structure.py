@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,3 +97,14 @@ def test_the_importing_of_the_core_brings_no_airflow_spark_or_arrow() -> None:
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_the_import_contract_names_every_module_of_the_core() -> None:
+    contracts = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    named = set(contracts["contracts"][0]["source_modules"])
+    there = {
+        f"tidemark.{path.stem}"
+        for path in (PROJECT / "src" / "tidemark").iterdir()
+        if path.stem not in {"__init__", "__pycache__", "airflow", "spark", "py"}
+    }
+    assert named == there

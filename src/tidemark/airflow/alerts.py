@@ -23,7 +23,7 @@ from tidemark.airflow.mail import Outcome, Run, compose
 from tidemark.airflow.redaction import describe, redacted
 from tidemark.airflow.supervision import airflow_api
 from tidemark.errors import TidemarkError
-from tidemark.report_model import Failure, RunReport
+from tidemark.report.model import Failure, RunReport
 from tidemark.settings import load_settings
 from tidemark.storage import open_store
 

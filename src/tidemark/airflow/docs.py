@@ -6,8 +6,8 @@ import inspect
 from collections.abc import Callable
 from datetime import timedelta
 
-from tidemark.durations import format_duration
 from tidemark.metadata import Source, Table
+from tidemark.metadata.durations import format_duration
 from tidemark.settings import load_settings
 
 # By strategy: what it can never see, so that nobody has to find out.

@@ -9,8 +9,8 @@ from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from typing import Literal
 
-from tidemark.report_model import RunReport
-from tidemark.report_text import render_failures, render_tables
+from tidemark.report.model import RunReport
+from tidemark.report.text import render_failures, render_tables
 
 Outcome = Literal["failed", "recovered", "succeeded"]
 

@@ -6,7 +6,6 @@ import contextlib
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -104,7 +103,7 @@ def describe(connection: sa.Connection, table: Table) -> SourceTable:
     return SourceTable(
         qualified=f"{table.schema_}.{table.name}",
         columns=schema,
-        unique=tuple(frozenset(cast("list[str]", u)) for u in unique if u),
+        unique=tuple(frozenset(u) for u in unique if u),
     )
 
 

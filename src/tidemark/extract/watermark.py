@@ -133,7 +133,7 @@ def read(
     batch_rows: int = BATCH_ROWS,
 ) -> Iterator[pa.RecordBatch]:
     """Read rows in batches; memory holds one batch at a time."""
-    columns = [sa.column(name) for name in source.columns.names]
+    columns: list[sa.ColumnClause[Any]] = [sa.column(name) for name in source.columns.names]
     query = sa.select(*columns).select_from(_from(table)).where(where)
     result = connection.execution_options(stream_results=True).execute(query)
     for rows in result.partitions(batch_rows):

@@ -84,7 +84,7 @@ def stream_schema(spark: SparkSession, store: Store, lake: Lake, table: str) -> 
         return StreamSchema(known.columns, files)
     columns = known.columns
     for file, found in _schemas(spark, lake, table, new):
-        columns = _merged(columns, found, table, file)
+        columns = merged(columns, found, known.columns, table, file)
     columns = StructType([*columns, *(f for f in META if f.name not in columns.names)])
     _write(store, path, StreamSchema(columns, files))
     return StreamSchema(columns, files)
@@ -151,19 +151,35 @@ def _schema(spark: SparkSession, table: str, name: str, url: str) -> StructType:
         raise PipelineError(message) from error
 
 
-def _merged(known: StructType, found: StructType, table: str, file: str) -> StructType:
-    fields = {field.name.lower(): field for field in known}
+def merged(
+    columns: StructType, found: StructType, kept: StructType, table: str, file: str
+) -> StructType:
+    """Add a file's columns to a schema; a type may become wider, but not that of a kept column.
+
+    Args:
+        columns: The schema so far.
+        found: The file's schema.
+        kept: What silver was written with; its types stay as they are.
+        table: For the message.
+        file: For the message.
+
+    Raises:
+        PipelineError: A column's types do not go together.
+    """
+    fields = {field.name.lower(): field for field in columns}
+    fixed = {field.name.lower(): field.dataType for field in kept}
     for field in found:
-        mine = fields.setdefault(field.name.lower(), field)
+        name = field.name.lower()
+        mine = fields.setdefault(name, field)
         wide = wider(mine.dataType, field.dataType)
-        if wide is None:
+        if wide is None or fixed.get(name, wide) != wide:
             message = (
                 f"{table}: column {field.name} is {field.dataType.simpleString()} in bronze file "
                 f"{file}, but {mine.dataType.simpleString()} before; give it a name of its own at "
                 "the source or move the file away, and run again"
             )
             raise PipelineError(message)
-        fields[field.name.lower()] = StructField(mine.name, wide)
+        fields[name] = StructField(mine.name, wide)
     return StructType(list(fields.values()))
 
 

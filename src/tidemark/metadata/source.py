@@ -10,9 +10,9 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from tidemark.errors import ConfigError
-from tidemark.metadata_errors import FILLED
-from tidemark.metadata_table import Defaults, Table
-from tidemark.metadata_types import (
+from tidemark.metadata.problems import FILLED
+from tidemark.metadata.table import Defaults, Table
+from tidemark.metadata.types import (
     CLOSED,
     Addresses,
     ConnectionId,

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tidemark.metadata_errors import Problem
-from tidemark.metadata_source import Source
+from tidemark.metadata.problems import Problem
+from tidemark.metadata.source import Source
 
 
 @dataclass(frozen=True)

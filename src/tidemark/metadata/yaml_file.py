@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from tidemark.errors import ConfigError
-from tidemark.metadata_errors import Loc, Problem
+from tidemark.metadata.problems import Loc, Problem
 
 _TEXT = "tag:yaml.org,2002:str"
 _MERGE = "tag:yaml.org,2002:merge"

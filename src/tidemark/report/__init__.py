@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tidemark.errors import StateError
 from tidemark.layout import Lake
-from tidemark.report_model import Failure, NotSeen, RunReport, TableReport
-from tidemark.report_text import render_text
+from tidemark.report.model import Failure, NotSeen, RunReport, TableReport
+from tidemark.report.text import render_text
 from tidemark.storage import Store
 
 __all__ = ["Failure", "NotSeen", "RunReport", "TableReport", "load", "record", "render_text"]

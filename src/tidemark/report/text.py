@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable
 
-from tidemark.report_model import NotSeen, RunReport, TableReport
+from tidemark.report.model import NotSeen, RunReport, TableReport
 
 WIDTH = 100
 

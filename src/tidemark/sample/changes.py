@@ -15,7 +15,7 @@ from random import Random
 from typing import Literal, cast
 
 from tidemark.errors import SourceError
-from tidemark.sample_data import (
+from tidemark.sample.data import (
     GENRES,
     MAKERS,
     SUBSCRIPTIONS,
@@ -25,7 +25,7 @@ from tidemark.sample_data import (
     generator,
     initial_rows,
 )
-from tidemark.sample_schema import SCHEMA, Row, SampleTable, Value, set_step, step_of, transaction
+from tidemark.sample.schema import SCHEMA, Row, SampleTable, Value, set_step, step_of, transaction
 
 Kind = Literal["inserts", "updates", "ties", "late", "back_dated", "deletes"]
 KINDS: Mapping[Kind, str] = {

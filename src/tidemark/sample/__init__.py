@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tidemark.sample_changes import KINDS, Changes, advance
-from tidemark.sample_csv import load_csv
-from tidemark.sample_data import create
-from tidemark.sample_schema import SCHEMA, SampleTable
+from tidemark.sample.changes import KINDS, Changes, advance
+from tidemark.sample.csv_files import load_csv
+from tidemark.sample.data import create
+from tidemark.sample.schema import SCHEMA, SampleTable
 
 __all__ = [
     "SCHEMA",

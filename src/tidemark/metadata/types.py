@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict
 
-from tidemark.durations import parse_duration, parse_lookback
-from tidemark.schedules import check_schedule
+from tidemark.metadata.durations import parse_duration, parse_lookback
+from tidemark.metadata.schedules import check_schedule
 from tidemark.suggestions import did_you_mean
 
 CLOSED = ConfigDict(

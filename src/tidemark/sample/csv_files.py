@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from tidemark.errors import SourceError
-from tidemark.sample_schema import (
+from tidemark.sample.schema import (
     SCHEMA,
     DeclaredType,
     Row,

@@ -14,12 +14,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from tidemark.errors import ConfigError
-from tidemark.metadata_clashes import Claim, clashes, source_claims, table_claims
-from tidemark.metadata_errors import FILLED, Problem, config_error, problems_of
-from tidemark.metadata_source import Alerts, Endpoint, Source, TaskPolicy
-from tidemark.metadata_table import Defaults, Gold, Table, snake_case
-from tidemark.metadata_yaml import read_yaml
-from tidemark.rule_names import rule_names
+from tidemark.metadata.clashes import Claim, clashes, source_claims, table_claims
+from tidemark.metadata.problems import FILLED, Problem, config_error, problems_of
+from tidemark.metadata.rule_names import rule_names
+from tidemark.metadata.source import Alerts, Endpoint, Source, TaskPolicy
+from tidemark.metadata.table import Defaults, Gold, Table, snake_case
+from tidemark.metadata.yaml_file import read_yaml
 from tidemark.suggestions import did_you_mean
 
 __all__ = [

@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
-from tidemark.metadata_errors import FILLED
-from tidemark.metadata_types import (
+from tidemark.metadata.problems import FILLED
+from tidemark.metadata.types import (
     CLOSED,
     Duration,
     FolderName,

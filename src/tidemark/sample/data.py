@@ -15,7 +15,7 @@ from random import Random
 from typing import TypeVar
 
 from tidemark.errors import SourceError
-from tidemark.sample_schema import SCHEMA, Row, set_step, transaction
+from tidemark.sample.schema import SCHEMA, Row, set_step, transaction
 
 T = TypeVar("T")
 Maker = Callable[[Random, int, str], Row]

@@ -1,0 +1,65 @@
+"""Which schema a table's stream has, and what is taken from file names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as sf
+from pyspark.sql.types import StructType
+
+from tidemark.errors import PipelineError
+from tidemark.layout import Lake, sequence_of
+from tidemark.spark import bronze_stream
+from tidemark.storage import open_store
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "wide"),
+    [
+        ("x int", "X bigint", "x bigint"),
+        ("x bigint", "x smallint, y date", "x bigint, y date"),
+        ("x float", "x double", "x double"),
+        ("x decimal(8,2)", "x decimal(10,2)", "x decimal(10,2)"),
+        ("x decimal(8,2)", "x decimal(8,3)", None),
+        ("x bigint", "x double", None),
+        ("x date", "x timestamp", None),
+    ],
+)
+def test_types_become_wider_before_silver_is_written(
+    before: str, now: str, wide: str | None
+) -> None:
+    one, other, none = (StructType.fromDDL(t) if t else StructType([]) for t in (before, now, ""))
+    if wide is not None:
+        assert bronze_stream.merged(one, other, none, "T", "f") == StructType.fromDDL(wide)
+    if wide is None or other[0].dataType == bronze_stream.wider(one[0].dataType, other[0].dataType):
+        with pytest.raises(PipelineError, match=r"^T: column [xX] is .* in bronze file f, but "):
+            bronze_stream.merged(one, other, one, "T", "f")
+
+
+def test_the_time_in_a_file_of_adf_is_read_as_the_layout_reads_it(spark: SparkSession) -> None:
+    names = ["DimUser_2025-10-07T19:49:55.1234567Z", "D_2025-10-07T19:49:55Z", "D_2025_1.parquet"]
+    read = spark.createDataFrame([(n,) for n in names], "name string").select(
+        sf.unix_micros(bronze_stream._time_in(sf.col("name")))
+    )
+    times = [sequence_of(name) for name in names]
+    assert [r[0] for r in read.collect()] == [
+        t and int(t.timestamp()) * 1_000_000 + t.microsecond for t in times
+    ]
+
+
+def test_a_file_that_is_none_of_bronze_is_named(spark: SparkSession, tmp_path: Path) -> None:
+    lake, store = Lake(str(tmp_path)), open_store(str(tmp_path))
+    for name in ("_DimUser_20260101T000000000000Z.parquet", "copy.parquet"):
+        store.write(f"bronze/DimUser/{name}", b"")
+    with pytest.raises(PipelineError, match=r"DimUser: bronze/DimUser/copy\.parquet is no bronze"):
+        bronze_stream.stream_schema(spark, store, lake, "DimUser")
+
+
+def test_a_file_that_is_no_parquet_is_named(spark: SparkSession, tmp_path: Path) -> None:
+    lake, store = Lake(str(tmp_path)), open_store(str(tmp_path))
+    store.write("bronze/DimUser/DimUser_20260101T000000000000Z.parquet", b"half a file")
+    with pytest.raises(PipelineError, match=r"DimUser_2026.*parquet can't be read as Parquet"):
+        bronze_stream.stream_schema(spark, store, lake, "DimUser")
+    assert store.names(lake.checkpoint("silver", "DimUser")) == []  # it is looked at again
