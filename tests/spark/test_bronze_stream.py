@@ -15,6 +15,7 @@ from tidemark.spark import bronze_stream
 from tidemark.storage import open_store
 
 
+@pytest.mark.usefixtures("spark")  # to parse the types
 @pytest.mark.parametrize(
     ("before", "now", "wide"),
     [

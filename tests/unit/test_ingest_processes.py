@@ -1,0 +1,92 @@
+"""Reads in processes of their own: one is killed, of another the memory is measured."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from core_harness import World, make_world
+
+SMALL_BATCHES = """
+import functools
+from tidemark.extract import watermark as strategy
+strategy.read = functools.partial(strategy.read, batch_rows=5_000)
+"""
+
+COPY = """
+import sys
+from pathlib import Path
+from core_harness import World, load_table
+world = World(Path(sys.argv[1]), load_table(Path(sys.argv[1])))
+print("ready", flush=True)
+world.copy()
+print("done", flush=True)
+"""
+
+PEAK = """
+import resource, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from core_harness import World, load_table
+from tidemark.windows import Interval
+world = World(Path(sys.argv[1]), load_table(Path(sys.argv[1])))
+first = Interval(datetime(2000, 1, 1, tzinfo=UTC), datetime(2000, 1, 2, tzinfo=UTC))
+assert world.run(first)["rows"] == 1  # loads every library
+base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+copied = world.copy()
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(copied["rows"], (peak - base) // 1024)
+"""
+
+
+def fill(world: World, rows: int, text: str) -> None:
+    world.sql(
+        f"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {rows - 1}) "
+        f"INSERT INTO DimUser SELECT i, i || '{text}', '2026-01-01 10:00:00' FROM n"
+    )
+
+
+def child(code: str, folder: Path) -> subprocess.Popen[str]:
+    support = str(Path(__file__).parents[1] / "support")
+    return subprocess.Popen(
+        [sys.executable, "-c", SMALL_BATCHES + code, str(folder)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": support},
+    )
+
+
+def test_a_read_that_is_killed_leaves_nothing_visible(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    fill(world, 40_000, " " * 50)
+    process = child(COPY, tmp_path)
+    assert process.stdout is not None
+    process.stdout.readline()
+    folder = tmp_path / "lake" / "bronze" / "DimUser"
+    grown = 0
+    while grown < 10_000 and process.poll() is None:
+        grown = sum(f.stat().st_size for f in folder.glob("_*")) if folder.exists() else 0
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it was too fast to be killed"
+    assert world.published == []
+    assert world.state.cdc is None
+    assert world.state.reserved is not None
+    assert world.hidden
+    assert world.run()["rows"] == 40_000
+    assert len({row["user_id"] for row in world.bronze()}) == 40_000
+    assert world.hidden == []
+
+
+def test_memory_does_not_grow_with_the_table(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    fill(world, 120_000, "x" * 500)  # some 60 MB of text
+    world.put((0, "warms up", "2000-01-01 00:00:00"))
+    output, _ = child(PEAK, tmp_path).communicate()
+    rows, megabytes = map(int, output.split())
+    assert rows == 120_000
+    assert megabytes < 150  # the whole table at once takes some 360
