@@ -12,13 +12,16 @@ COMMON_CONF: dict[str, str] = {
     "spark.sql.parquet.inferTimestampNTZ.enabled": "false",
 }
 # For a laptop's `local[*]` alone: the defaults are made for a cluster (200 shuffle partitions, 50
-# partitions to read a Delta log) and cost seconds on small data. The JVM lives for half a minute,
-# so its first compiler tier is the faster one.
+# partitions to read a Delta log) and cost seconds on small data. The JVM lives for half a minute:
+# its first compiler tier is the faster one, and code that Spark generates and compiles for each
+# query costs more than it saves. For millions of rows, give the connection a cluster's master.
 LOCAL_CONF: dict[str, str] = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
     "spark.driver.host": "127.0.0.1",
     "spark.databricks.delta.snapshotPartitions": "1",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.codegen.wholeStage": "false",
     "spark.sql.shuffle.partitions": "2",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
