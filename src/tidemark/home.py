@@ -28,12 +28,19 @@ def environment(settings: Settings, port: int = DEFAULT_PORT) -> dict[str, str]:
         port: Where Airflow's API server and UI listen, on this machine alone.
     """
     base = f"http://localhost:{port}"
+    airflow_home = str(settings.home / "airflow")
+    programs = str(Path(sys.executable).parent)
+    path = os.environ.get("PATH", "")
     variables = {
+        # `airflow standalone` starts `airflow`, by its name alone.
+        "PATH": path if programs in path.split(os.pathsep) else f"{programs}{os.pathsep}{path}",
         "TIDEMARK_PROJECT": str(settings.project),
         "TIDEMARK_HOME": str(settings.home),
         "TIDEMARK_CONFIG": str(settings.config),
         "TIDEMARK_LAKE": settings.lake.root,
-        "AIRFLOW_HOME": str(settings.home / "airflow"),
+        "AIRFLOW_HOME": airflow_home,
+        # SQLite's default is to wait five seconds for another writer, such as the scheduler.
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{airflow_home}/airflow.db?timeout=60",
         "AIRFLOW__CORE__DAGS_FOLDER": str(settings.project / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(settings.project / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",

@@ -91,8 +91,11 @@ class _Run:
             if missing in self.readable:
                 return
         if missing not in self.graph.outputs:
+            # A misspelt name is an error. One that resembles nothing is of a table that this
+            # metadata does not have: a view for all of a source must not fail for a part of it.
             near = did_you_mean(missing, self.graph.outputs)
-            raise PipelineError(f"{view}: reads {missing!r}, which is not declared{near}")
+            reason = f"{view}: reads {missing!r}, which is not declared{near}"
+            raise PipelineError(reason) if near else _NotThereYetError(reason)
         path = self.lake.url(self.lake.gold(missing))
         if not DeltaTable.isDeltaTable(self.spark, path):
             raise _NotThereYetError(f"{view}: {missing} holds nothing yet; computed once it does")
