@@ -22,7 +22,7 @@ help: ## this list
 
 setup: $(READY) ## .venv from requirements.lock, Delta's JARs (once)
 
-demo: $(READY) ## a source database through bronze, silver and gold, in about two minutes
+demo: $(READY) ## a source database through bronze, silver and gold
 	@$(BIN)/tidemark demo
 
 ui: $(READY) ## Airflow's UI on localhost with the demo's home; Ctrl-C stops it

@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     env = commands.add_parser("env", help="print the exports that make `airflow` use this home")
     env.set_defaults(command=_env)
     _add_show(commands)
-    demo = commands.add_parser("demo", help="three runs of the sample, in about two minutes")
+    demo = commands.add_parser("demo", help="three runs of the sample")
     demo.set_defaults(command=_demo)
     ui = commands.add_parser("ui", help="Airflow's UI on localhost, with this home")
     ui.add_argument("--port", type=int, default=8080, help="default: %(default)s")
