@@ -39,8 +39,8 @@ lint: $(READY) ## ruff, mypy, import-linter, the metadata
 	@$(BIN)/lint-imports
 	@$(BIN)/tidemark validate
 
-soak: $(READY) ## the property tests, with many more random examples
-	@TIDEMARK_SOAK=1 $(BIN)/pytest tests/unit tests/spark -m "not slow or slow"
+soak: $(READY) ## everything, the slow tests too, with many more random examples
+	@TIDEMARK_SOAK=1 $(BIN)/pytest -m "slow or not slow"
 
 docs: $(READY) ## write docs/config.md anew from the metadata's model
 	@$(BIN)/python -m tidemark.config_docs > docs/config.md

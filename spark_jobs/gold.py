@@ -9,23 +9,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from tidemark.errors import TidemarkError
-from tidemark.layout import Lake
 from tidemark.metadata import load_source
-from tidemark.pending import mark_gold_done, silver_version
-from tidemark.spark.pipeline import PipelineReport, run_pipeline
-from tidemark.spark.session import build_session
-from tidemark.storage import open_store
+from tidemark.spark.gold import run_gold
 
 
 def main() -> int:
     """Run gold for the given tables and the views; 1 if one of them failed."""
     args = _arguments()
-    try:
-        report = _run(args)
-    except TidemarkError as error:
-        print(error, file=sys.stderr)
-        return 1
+    source = load_source(args.config / f"{args.source}.yaml")
+    report = run_gold(args.lake, source, args.pipeline, args.tables.split(","))
     report.write(args.report)
     for name, table in report.tables.items():
         counts = f"{table.rows_in} changes read, {table.rows} applied"
@@ -36,21 +28,6 @@ def main() -> int:
         print(report.failure, file=sys.stderr)
         return 1
     return 0
-
-
-def _run(args: argparse.Namespace) -> PipelineReport:
-    source = load_source(args.config / f"{args.source}.yaml")
-    lake, store = Lake(args.lake), open_store(args.lake)
-    tables = args.tables.split(",")
-    # Looked up before the changes are read: one that comes meanwhile stays pending.
-    versions = {name: silver_version(store, lake, name) for name in tables}
-    spark = build_session(f"tidemark gold {args.source}")
-    report = run_pipeline(spark, lake, source, args.pipeline, tables)
-    for name in report.done:
-        version = versions.get(name)
-        if version is not None:
-            mark_gold_done(store, lake, name, version)
-    return report
 
 
 def _arguments() -> argparse.Namespace:

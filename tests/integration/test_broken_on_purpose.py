@@ -105,6 +105,7 @@ def test_silver_that_fails_for_one_table_is_made_up_by_the_next_run(home: Home) 
     assert len(_cell(home, "gold/dim_user", "user_id", 7, "country")) == 2
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_silver_and_run_again_nothing_is_lost_or_doubled(
     home: Home,
 ) -> None:
@@ -144,6 +145,7 @@ def _kill_when(happened: Any, home: Home, begun: int) -> None:
             os.kill(int(process), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_misspelt_cursor_names_the_nearest_column(home: Home) -> None:
     config = home.path.parent / "config" / "spotify.yaml"
     config.write_text(CONFIG.replace("cursor: updated_at", "cursor: updatd_at"))
@@ -157,6 +159,7 @@ def test_a_misspelt_cursor_names_the_nearest_column(home: Home) -> None:
     assert "cursor 'updatd_at' is not a column of dbo.DimUser; did you mean 'updated_at'?" in log
 
 
+@pytest.mark.slow
 def test_a_corrupt_watermark_stops_its_own_table_alone(home: Home) -> None:
     file = home.lake / "bronze" / "DimUser_cdc" / "cdc.json"
     good = file.read_text()
@@ -170,6 +173,7 @@ def test_a_corrupt_watermark_stops_its_own_table_alone(home: Home) -> None:
         assert dag.run().state == "success"
 
 
+@pytest.mark.slow
 def test_an_unreachable_database_is_named_and_nothing_is_lost(home: Home) -> None:
     hidden = home.database.with_suffix(".hidden")
     home.database.rename(hidden)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
@@ -32,6 +33,8 @@ def build_session(app_name: str, master: str | None = None) -> SparkSession:
     # JARs that come late are not on a submitted driver's class path: spark-submit must know them.
     if not submitted:
         wanted["spark.jars"] = ",".join(delta_jars())
+        # A rule's UDF runs in a Python of its own, which must be this one.
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.appName(app_name)
     for key, value in wanted.items():
         if key not in submitted:
