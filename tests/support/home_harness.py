@@ -88,6 +88,7 @@ class Home:
     @contextmanager
     def dag(self) -> Iterator[DagRuns]:
         """Hold a process that runs the Dag on request, as `airflow dags test` does."""
+        self.path.mkdir(parents=True, exist_ok=True)
         log = (self.path / "test.log").open("a")
         process = subprocess.Popen(
             [sys.executable, "-m", "tidemark.airflow.local_runs", "spotify"],
