@@ -64,4 +64,6 @@ $(READY): requirements.lock pyproject.toml
 	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@echo "set-up: Delta's JARs (about 20 seconds, once)"
 	@$(BIN)/python -m tidemark.jars
+	@echo "set-up: an archive of Java classes (about a minute, once; it saves ten seconds a job)"
+	@$(BIN)/python -m tidemark.spark.class_archive
 	@touch $(READY)

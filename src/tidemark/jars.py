@@ -32,6 +32,11 @@ def jar_folder() -> Path:
     return Path(sys.prefix) / "share" / "tidemark" / "jars"
 
 
+def class_archive() -> Path:
+    """Give the file that Java loads Spark's classes from in half the time; it may be absent."""
+    return Path(sys.prefix) / "share" / "tidemark" / "classes.jsa"
+
+
 def resolve() -> list[Path]:
     """Download Delta's JARs and what Spark lacks of theirs.
 
@@ -43,7 +48,11 @@ def resolve() -> list[Path]:
     """
     with tempfile.TemporaryDirectory(dir=sys.prefix) as scratch:
         run = subprocess.run(
-            _command(Path(scratch)), capture_output=True, text=True, env=_environment(), check=False
+            _command(Path(scratch)),
+            capture_output=True,
+            text=True,
+            env=submit_environment(),
+            check=False,
         )
         found = sorted((Path(scratch) / "ivy" / "jars").glob("*.jar"))
         ours = [jar for jar in found if jar.name.startswith(_OURS)]
@@ -70,12 +79,19 @@ def _command(scratch: Path) -> list[str]:
         "spark.jars.excludes": _WITH_SPARK,
     }
     options = [part for key, value in conf.items() for part in ("--conf", f"{key}={value}")]
-    submit = str(Path(sys.executable).with_name("spark-submit"))
-    return [submit, "--packages", package, *options, str(nothing)]
+    return [spark_submit(), "--packages", package, *options, str(nothing)]
 
 
-def _environment() -> dict[str, str]:
-    # spark-submit finds its home through the Python that comes first on PATH.
+def spark_submit() -> str:
+    """Give the path of this environment's own spark-submit."""
+    return str(Path(sys.executable).with_name("spark-submit"))
+
+
+def submit_environment() -> dict[str, str]:
+    """Give the variables with which `spark_submit` runs this Python.
+
+    It finds its home through the Python that comes first on PATH.
+    """
     bin_folder = str(Path(sys.executable).parent)
     path = os.pathsep.join([bin_folder, os.environ.get("PATH", "")])
     return os.environ | {"PATH": path, "PYSPARK_PYTHON": sys.executable}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tidemark.jars import jar_folder
+import os
+
+from tidemark.jars import class_archive, jar_folder
 
 # Needed on every open-source Spark: Delta itself, and the meaning of a timestamp.
 COMMON_CONF: dict[str, str] = {
@@ -13,19 +15,27 @@ COMMON_CONF: dict[str, str] = {
 }
 # For a laptop's `local[*]` alone: the defaults are made for a cluster (200 shuffle partitions, 50
 # partitions to read a Delta log) and cost seconds on small data. The JVM lives for half a minute:
-# its first compiler tier is the faster one, and code that Spark generates and compiles for each
-# query costs more than it saves. For millions of rows, give the connection a cluster's master.
+# what is compiled, generated, planned anew or checked for each query costs more than it saves, and
+# Hadoop's other way to write a checkpoint starts two processes for each file. For millions of
+# rows, give the connection a cluster's master.
 LOCAL_CONF: dict[str, str] = {
     "spark.driver.bindAddress": "127.0.0.1",
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
     "spark.driver.host": "127.0.0.1",
     "spark.databricks.delta.snapshotPartitions": "1",
+    "spark.sql.adaptive.enabled": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.lightweightPlanChangeValidation": "false",
     "spark.sql.shuffle.partitions": "2",
+    "spark.sql.streaming.checkpointFileManagerClass": (
+        "org.apache.spark.sql.execution.streaming.checkpointing"
+        ".FileSystemBasedCheckpointFileManager"
+    ),
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
 }
+# The first compiler tier alone, and the collector that starts no threads of its own.
+LOCAL_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xmn350m"
 
 
 def is_local(master: str) -> bool:
@@ -35,10 +45,22 @@ def is_local(master: str) -> bool:
 
 
 def conf_for(master: str) -> dict[str, str]:
-    """Give the settings to start Spark with on `master` (``local[*]``, ``spark://host:7077``)."""
-    return COMMON_CONF | (LOCAL_CONF if is_local(master) else {})
+    """Give the settings to start Spark with on `master` (``local[*]``, ``spark://host:7077``).
+
+    They name Delta's JARs and, on a laptop, the archive of classes, if the set-up has made them.
+    """
+    jars = sorted(str(jar) for jar in jar_folder().glob("*.jar"))
+    if not is_local(master):
+        return COMMON_CONF | ({"spark.jars": ",".join(jars)} if jars else {})
+    # On the class path and not in `spark.jars`: only there Java takes classes from an archive.
+    on_class_path = {"spark.driver.extraClassPath": os.pathsep.join(jars)} if jars else {}
+    java = {"spark.driver.extraJavaOptions": _java_options()}
+    return COMMON_CONF | LOCAL_CONF | java | on_class_path
 
 
-def delta_jars() -> list[str]:
-    """Give Delta's JARs, which the set-up resolved once into this environment, sorted."""
-    return sorted(str(jar) for jar in jar_folder().glob("*.jar"))
+def _java_options() -> str:
+    archive = class_archive()
+    if not archive.exists():
+        return LOCAL_JAVA_OPTIONS
+    # Another Java than the one that made it passes over it, and need not say so.
+    return f"{LOCAL_JAVA_OPTIONS} -XX:SharedArchiveFile={archive} -Xlog:disable -Xlog:all=error"

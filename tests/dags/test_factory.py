@@ -102,7 +102,7 @@ def test_a_broken_file_fails_ci(write: Write, capsys: pytest.CaptureFixture[str]
 
 
 def test_what_only_airflow_refuses_becomes_a_placeholder_too(write: Write) -> None:
-    write(tables={"report": {"key": "id"}})  # a group like the task
+    write("DimUser", tags=["x" * 101])  # Airflow takes 100 characters
     (dag,) = build_dags().values()
     assert BROKEN in dag.tags
     assert "spotify.yaml: Airflow refuses this Dag" in (dag.doc_md or "")

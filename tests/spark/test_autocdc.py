@@ -131,7 +131,7 @@ def _batches(draw: random.Random, changes: list[Change]) -> list[list[Change]]:
     """Any order, some events twice, split anywhere."""
     arriving = changes + draw.sample(changes, len(changes) // 5)
     draw.shuffle(arriving)
-    cuts = sorted(draw.randrange(len(arriving)) for _ in range(draw.randrange(4)))
+    cuts = sorted(draw.randrange(len(arriving)) for _ in range(draw.randrange(1, 4)))
     return [arriving[a:b] for a, b in zip([0, *cuts], [*cuts, len(arriving)], strict=True)]
 
 

@@ -17,7 +17,7 @@ from tidemark import report
 from tidemark.errors import ConfigError, PipelineError
 from tidemark.metadata import Source
 from tidemark.settings import Settings, load_settings
-from tidemark.spark_conf import conf_for, delta_jars, is_local
+from tidemark.spark_conf import conf_for, is_local
 from tidemark.storage import open_store
 
 Layer = Literal["silver", "gold"]
@@ -60,7 +60,6 @@ class SparkJob(SparkSubmitOperator):
         # Looked up here and not where the Dag is parsed, which may be another machine.
         self.env_vars = submit_environment(os.environ, master)
         self.conf = conf_for(master)
-        self.jars = ",".join(delta_jars()) or None
         Path(self.report_path).parent.mkdir(parents=True, exist_ok=True)
         try:
             super().execute(context)

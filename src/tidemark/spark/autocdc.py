@@ -140,16 +140,12 @@ def merge_versions(events: Events, target: Target) -> None:
     if not DeltaTable.isDeltaTable(session, target.table):
         versions(known, flow.keys, flow.track).write.format("delta").save(target.table)
         return
-    touched = events.rows.select(*map(column, flow.keys)).distinct()
+    touched = events.rows.select(*map(column, flow.keys))
     new = versions(_of(known, touched, flow.keys), flow.keys, flow.track)
     new = _in_shape(new, target.table)
     old = _of(session.read.format("delta").load(target.table), touched, flow.keys)
-    difference = _difference(new, old, (*flow.keys, START)).persist()
-    try:
-        if not difference.isEmpty():
-            _merge(difference, target.table, (*flow.keys, START))
-    finally:
-        difference.unpersist()
+    identity = (*flow.keys, START)
+    _merge(_difference(new, old, identity), target.table, identity)
 
 
 def _require(events: Events, target: Target, table: str) -> None:

@@ -22,10 +22,9 @@ from tidemark.spark.autocdc import Target
 from tidemark.spark.explain import explained
 from tidemark.spark.flow import Flow, FlowCounts, run_flow
 from tidemark.spark.graph import ChangeFlow, Graph, load_graph
+from tidemark.spark.session import tables_at_once
 from tidemark.spark.views import ViewResult, compute_views
 from tidemark.suggestions import did_you_mean
-
-_AT_ONCE = 3
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def run_pipeline(
     views = folder / "views" / f"{source.name}.py"
     graph = load_graph([folder / "scd.py", *([views] if views.is_file() else [])])
     flows, unknown = _chosen(graph, source, tables)
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(tables_at_once(spark)) as pool:
         done = list(pool.map(lambda flow: _run(_flow(graph, lake, flow)), flows.values()))
     outcome = dict(zip(flows, done, strict=True))
     return PipelineReport(

@@ -8,7 +8,7 @@ import sys
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
-from tidemark.spark_conf import conf_for, delta_jars
+from tidemark.spark_conf import conf_for
 
 # Spark's warnings (native libraries, loopback address, window without partition) are about the
 # machine, not about the data; what a job has to say it prints itself.
@@ -30,9 +30,7 @@ def build_session(app_name: str, master: str | None = None) -> SparkSession:
     submitted = _submitted()
     chosen = submitted.get("spark.master") or master or "local[*]"
     wanted = conf_for(chosen) | {"spark.master": chosen, "spark.log.level": LOG_LEVEL}
-    # JARs that come late are not on a submitted driver's class path: spark-submit must know them.
     if not submitted:
-        wanted["spark.jars"] = ",".join(delta_jars())
         # A rule's UDF runs in a Python of its own, which must be this one.
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.appName(app_name)
@@ -40,6 +38,11 @@ def build_session(app_name: str, master: str | None = None) -> SparkSession:
         if key not in submitted:
             builder = builder.config(key, value)
     return builder.getOrCreate()
+
+
+def tables_at_once(session: SparkSession) -> int:
+    """Say how many tables to work on side by side: one a core, and not so many as to starve."""
+    return max(2, min(8, session.sparkContext.defaultParallelism))
 
 
 def _submitted() -> dict[str, str]:

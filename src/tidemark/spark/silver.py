@@ -19,10 +19,10 @@ from tidemark.metadata import Source, Table
 from tidemark.pending import bronze_snapshot, mark_silver_done, silver_version
 from tidemark.spark.bronze_stream import FILE, META, StreamSchema, bronze_stream, stream_schema
 from tidemark.spark.rules import TableRule, cleaned, find_rule
+from tidemark.spark.session import tables_at_once
 from tidemark.spark.silver_merge import Batch, BatchFacts, SilverTable, ranked, write_batch
 from tidemark.storage import Store, open_store
 
-_AT_ONCE = 3
 _RAISED = re.compile(r"\[USER_RAISED_EXCEPTION\] (.*?) SQLSTATE", re.DOTALL)
 
 
@@ -75,7 +75,7 @@ def run_silver(
             return TableResult(status="failed", error=message)
         return _Job(spark, open_store(lake_root), lake, by_name[name], path).run()
 
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(tables_at_once(spark)) as pool:
         return dict(zip(tables, pool.map(one, tables), strict=True))
 
 
