@@ -31,12 +31,16 @@ def declare(table: Table, gold: Gold) -> None:
         return read_changes(table.lake_name)
 
     dp.create_streaming_table(gold.name, comment=f"{table.lake_name}, SCD type {gold.scd}")
+    own = f"`{gold.sequence_by}`"
     create_auto_cdc_flow(
         target=gold.name,
         source=f"{gold.name}_changes",
         keys=table.key,
-        # What is read later is newer: it also breaks the ties of a business column.
-        sequence_by=f"struct(`{gold.sequence_by}`, _sequence)" if gold.sequence_by else "_sequence",
+        # What is read later is newer: it also breaks the ties of a business column. A struct is
+        # never NULL, and would hide that the column is.
+        sequence_by=f"CASE WHEN {own} IS NOT NULL THEN struct({own}, _sequence) END"
+        if gold.sequence_by
+        else "_sequence",
         apply_as_deletes=DELETE,
         # SCD type 1 keeps its order as a column, SCD type 2 as __START_AT.
         except_column_list=BOOKKEEPING if gold.scd == 1 else [*BOOKKEEPING, "_sequence"],

@@ -9,14 +9,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from tidemark.metadata import load_source
+from tidemark.metadata import load_source, source_file
 from tidemark.spark.gold import run_gold
 
 
 def main() -> int:
     """Run gold for the given tables and the views; 1 if one of them failed."""
     args = _arguments()
-    source = load_source(args.config / f"{args.source}.yaml")
+    source = load_source(source_file(args.config, args.source))
     report = run_gold(args.lake, source, args.pipeline, args.tables.split(","))
     report.write(args.report)
     for name, table in report.tables.items():

@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tidemark.metadata import load_source
+from tidemark.metadata import load_source, source_file
 from tidemark.spark.session import build_session
 from tidemark.spark.silver import failure, run_silver, write_report
 
@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--report", required=True, type=Path, help="where to write the report")
     parser.add_argument("--rules", type=Path, default=Path(__file__).resolve().parent / "rules")
     args = parser.parse_args()
-    source = load_source(args.config / f"{args.source}.yaml", args.rules)
+    source = load_source(source_file(args.config, args.source), args.rules)
     spark = build_session(f"tidemark silver {args.source}")
     results = run_silver(spark, args.lake, source, args.tables.split(","), args.rules)
     write_report(results, args.report)

@@ -19,7 +19,7 @@ from typing import Any
 from tidemark import report, sample
 from tidemark.demo_text import StageLine, summary
 from tidemark.errors import TidemarkError
-from tidemark.home import environment, prepare
+from tidemark.home import connections, environment, prepare
 from tidemark.mail_server import MailServer
 from tidemark.metadata import Source, load_source
 from tidemark.reconcile import SourceState, after_plain_watermark, compare, read_silver, read_source
@@ -148,6 +148,18 @@ def run_demo(settings: Settings) -> int:
     if failed:
         print(f"\nthe demo failed: {len(failed)} of 3 runs; read {log_file(settings)}")
         return 1
+    print(_compared(settings, source, first, second))
+    print(f"\n{time.monotonic() - began:.0f} s in all")
+    return 0
+
+
+def _compared(
+    settings: Settings,
+    source: Source,
+    first: dict[str, SourceState],
+    second: dict[str, SourceState],
+) -> str:
+    """Compare the lake with the source as it is now; `first` is how it was before it moved on."""
     seen = {
         name: compare(second[name].digests, read_silver(settings.lake, table))
         for name, table in source.tables.items()
@@ -156,9 +168,7 @@ def run_demo(settings: Settings) -> int:
         name: compare(second[name].digests, after_plain_watermark(first[name], second[name])).count
         for name in source.tables
     }
-    print(summary(settings, source, seen, lost))
-    print(f"\n{time.monotonic() - began:.0f} s in all")
-    return 0
+    return summary(settings, source, seen, lost)
 
 
 def _one(dag: DagProcess, source: Source, number: int, title: str) -> Run:
@@ -186,10 +196,16 @@ def _set_aside(settings: Settings) -> None:
         print(f"the lake that was there is now {settings.home / f'lake-before-{moment}'}")
 
 
+def _variables(settings: Settings, smtp: str) -> dict[str, str]:
+    # The home's own connections, also where the caller has set them: the demo compares the lake
+    # with the sample, and somebody's real database has no place in it.
+    own = connections(settings) | {"AIRFLOW_CONN_SMTP_DEFAULT": smtp}
+    return os.environ | environment(settings) | own
+
+
 @contextmanager
 def _dag_process(settings: Settings, smtp: str) -> Iterator[DagProcess]:
     prepare(settings)
-    variables = os.environ | environment(settings) | {"AIRFLOW_CONN_SMTP_DEFAULT": smtp}
     with log_file(settings).open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "tidemark.airflow.local_runs", _DAG],
@@ -197,7 +213,7 @@ def _dag_process(settings: Settings, smtp: str) -> Iterator[DagProcess]:
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            env=variables,
+            env=_variables(settings, smtp),
         )
         try:
             dag = DagProcess(settings, process)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 from tidemark.errors import TidemarkError
@@ -52,31 +53,39 @@ def environment(settings: Settings, port: int = DEFAULT_PORT) -> dict[str, str]:
         "AIRFLOW__API__WORKERS": "1",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
     }
-    connections = {
+    own = connections(settings)
+    return variables | {k: v for k, v in own.items() if k not in os.environ}
+
+
+def connections(settings: Settings) -> dict[str, str]:
+    """Give the variables of the home's own connections: the sample, and a Spark on this machine."""
+    values = {
         "AIRFLOW_CONN_SPOTIFY_SQL": {
             "conn_type": "sqlite",
             "host": str(default_path(settings.home)),
         },
         "AIRFLOW_CONN_TIDEMARK_SPARK": {"conn_type": "spark", "host": "local[*]"},
     }
-    defaults = {name: json.dumps(value) for name, value in connections.items()}
-    return variables | {k: v for k, v in defaults.items() if k not in os.environ}
+    return {name: json.dumps(value) for name, value in values.items()}
 
 
 def is_prepared(settings: Settings) -> bool:
-    """Tell whether Airflow's database is in the home."""
-    return (settings.home / "airflow" / "airflow.db").is_file()
+    """Tell whether Airflow's database is in the home, whole, and of the Airflow installed here."""
+    stamp = _stamp(settings)
+    database = stamp.with_name("airflow.db")
+    return database.is_file() and stamp.is_file() and stamp.read_text() == _airflow_version()
 
 
 def prepare(settings: Settings) -> None:
-    """Make Airflow's database in the home, if it is not there; about six seconds, once.
+    """Make Airflow's database in the home, or bring it up to date; about six seconds, once.
 
     Raises:
-        TidemarkError: Airflow could not make it; carries its last lines.
+        TidemarkError: Airflow could not do it; carries its last lines.
     """
     if is_prepared(settings):
         return
-    (settings.home / "airflow").mkdir(parents=True, exist_ok=True)
+    folder = settings.home / "airflow"
+    folder.mkdir(parents=True, exist_ok=True)
     run = subprocess.run(
         [airflow_command(), "db", "migrate"],
         env=os.environ | environment(settings),
@@ -86,10 +95,21 @@ def prepare(settings: Settings) -> None:
     )
     if run.returncode:
         message = (
-            f"Airflow's database in {settings.home} could not be made; remove the folder and run "
-            f"again:\n{run.stderr[-1500:]}"
+            f"Airflow's database in {folder} could not be made or brought up to date; move that "
+            "folder away (it holds the record of the runs, not the lake) and run again:\n"
+            f"{run.stderr[-1500:]}"
         )
         raise TidemarkError(message)
+    _stamp(settings).write_text(_airflow_version())
+
+
+def _stamp(settings: Settings) -> Path:
+    # The database's file alone says nothing: it is there from a migration's first moment on.
+    return settings.home / "airflow" / ".migrated"
+
+
+def _airflow_version() -> str:
+    return version("apache-airflow")
 
 
 def airflow_command() -> str:

@@ -22,8 +22,15 @@ import sqlalchemy as sa
 from tidemark.bronze import ParquetFile, ReadStamp, bronze_schema, stamp
 from tidemark.digest import row_digests
 from tidemark.digest_store import SeenDigests, digest_file, load_digests
+from tidemark.errors import StateError
 from tidemark.extract import watermark as strategy
-from tidemark.extract.source import SourceTable, cursor_kind, describe, open_source
+from tidemark.extract.source import (
+    SourceTable,
+    cursor_kind,
+    describe,
+    fitting_lookback,
+    open_source,
+)
 from tidemark.layout import Lake, sequence_of
 from tidemark.metadata import Table
 from tidemark.storage import Store
@@ -32,11 +39,20 @@ from tidemark.watermark import (
     TableState,
     advance,
     check_not_overtaken,
+    check_same_cursor,
     load_state,
     place,
     reserve,
 )
-from tidemark.windows import Interval, Kind, Window, earlier, interval_window, plan_window
+from tidemark.windows import (
+    Interval,
+    Kind,
+    Window,
+    earlier,
+    interval_window,
+    ordinal,
+    plan_window,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -67,10 +83,11 @@ def lookup_watermark(job: TableJob) -> dict[str, Any]:
         ``table``; ``low``, the watermark or None; ``note``, what is worth telling, or None.
 
     Raises:
-        StateError: ``cdc.json`` can't be read.
+        StateError: ``cdc.json`` can't be read, or is of another cursor column.
     """
     name = job.table.lake_name
     state = load_state(job.store, job.lake, name)
+    check_same_cursor(job.lake, name, state, job.table.cursor)
     note = None
     if state.foreign and state.cdc is not None:
         note = (
@@ -98,6 +115,8 @@ def copy_to_bronze(
 
     Raises:
         SourceError: The source refuses for good.
+        ConfigError: The metadata does not go with the table.
+        StateError: The watermark is no value of the cursor, or ahead of the source's clock.
         SourceUnavailable: The source does not answer now; retry.
         ReadOvertaken: A later read has begun; retry.
         LakeError: The lake refuses.
@@ -134,6 +153,7 @@ def advance_watermark(job: TableJob, copied: dict[str, Any]) -> dict[str, Any]:
         sequence=datetime.fromisoformat(copied["sequence"]),
         high=copied["high"],
         digests=copied["digests"],
+        cursor=job.table.cursor,
     )
     after = advance(job.store, job.lake, name, copied["kind"], step)
     if before.digests and after.digests != before.digests:
@@ -205,7 +225,22 @@ def _plan(
     if low is not None:
         place(table.lake_name, kind, low)
     frontier = strategy.find_frontier(connection, table, kind)
-    return _Plan(plan_window(kind, low, frontier.newest, table.lookback), frontier, backfill=False)
+    if low is not None and frontier.now is not None:
+        _check_not_ahead(table, kind, low, frontier.now)
+    window = plan_window(kind, low, frontier.newest, fitting_lookback(table, kind))
+    return _Plan(window, frontier, backfill=False)
+
+
+def _check_not_ahead(table: Table, kind: Kind, low: str, now: str) -> None:
+    if ordinal(kind, low) > ordinal(kind, now):
+        name = table.lake_name
+        message = (
+            f"table {name}: the watermark {low} in bronze/{name}_cdc/cdc.json is ahead of the "
+            f"source's clock, {now}: rows that change until then would be passed over. Set its "
+            '"cdc" to a value from which to read on, or delete the file: then the whole table is '
+            "read again. Say `future: take` in config/ if the cursor is no time of change"
+        )
+        raise StateError(message)
 
 
 def _read(connection: sa.Connection, facts: _Facts) -> _Counts:
@@ -221,7 +256,8 @@ def _read(connection: sa.Connection, facts: _Facts) -> _Counts:
         if facts.plan.backfill:
             return _write(batches, facts, bronze, seen=None, keep=None)
         seen = _seen_digests(facts)
-        tail = earlier(facts.kind, window.high or "", job.table.lookback)
+        lookback = fitting_lookback(job.table, facts.kind)
+        tail = earlier(facts.kind, window.high or "", lookback)
         with digest_file(job.store.local_path(facts.digests), job.table.cursor, tail) as keep:
             return _write(batches, facts, bronze, seen, keep)
 

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -88,13 +89,26 @@ def spark_submit() -> str:
 
 
 def submit_environment() -> dict[str, str]:
-    """Give the variables with which `spark_submit` runs this Python.
+    """Give the whole environment with which `spark_submit` runs this Python."""
+    return os.environ | submit_variables(os.environ)
 
-    It finds its home through the Python that comes first on PATH.
+
+def submit_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Give the variables with which spark-submit is found and runs this environment's Python.
+
+    pyspark's own `spark-submit` looks for its home with the first `python3` on PATH, and fails if
+    that is not the Python it is installed in: a worker is not always started from an activated
+    environment.
+
+    Args:
+        environ: The environment that they are to be added to.
     """
-    bin_folder = str(Path(sys.executable).parent)
-    path = os.pathsep.join([bin_folder, os.environ.get("PATH", "")])
-    return os.environ | {"PATH": path, "PYSPARK_PYTHON": sys.executable}
+    programs = str(Path(sys.executable).parent)
+    return {
+        "PATH": os.pathsep.join(filter(None, (programs, environ.get("PATH")))),
+        "PYSPARK_PYTHON": sys.executable,
+        "PYSPARK_DRIVER_PYTHON": sys.executable,
+    }
 
 
 if __name__ == "__main__":

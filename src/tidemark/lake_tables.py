@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from pathlib import Path
 
 import polars as pl
 
 from tidemark.errors import LakeError
 from tidemark.layout import Lake
-
-_LAYERS = ("gold", "silver", "silver changes")
+from tidemark.storage import open_store
 
 
 def table_names(lake: Lake) -> dict[str, str]:
-    """List the lake's Delta tables: name → path relative to the lake."""
-    root = Path(lake.root)
+    """List the lake's Delta tables: name → path relative to the lake.
+
+    Raises:
+        LakeError: The lake's root is a URL of a kind that this version can't open.
+    """
+    root = open_store(lake.root).root
     logs = sorted([*root.glob("silver/*/_delta_log"), *root.glob("gold/*/_delta_log")])
     return {log.parent.name: log.parent.relative_to(root).as_posix() for log in logs}
 
@@ -33,7 +35,7 @@ def scan(lake: Lake, name: str) -> pl.LazyFrame:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         there = ", ".join(sorted(names)) or "none yet; run the Dag, or `make demo`"
         raise LakeError(f"table {name!r} is not in the lake {lake.root}{hint} (tables: {there})")
-    return pl.scan_delta(lake.url(names[name]))
+    return pl.scan_delta(open_store(lake.root).root / names[name])
 
 
 def query(

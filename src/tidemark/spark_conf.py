@@ -60,7 +60,8 @@ def conf_for(master: str) -> dict[str, str]:
 
 def _java_options() -> str:
     archive = class_archive()
-    if not archive.exists():
+    # Spark splits Java's options at blanks: with one in the path, Java would not start at all.
+    if not archive.exists() or " " in str(archive):
         return LOCAL_JAVA_OPTIONS
     # Another Java than the one that made it passes over it, and need not say so.
     return f"{LOCAL_JAVA_OPTIONS} -XX:SharedArchiveFile={archive} -Xlog:disable -Xlog:all=error"

@@ -54,7 +54,7 @@ class Store(Protocol):
         """Make a finished file visible under its final name, whole, never overwriting.
 
         Raises:
-            ReadOvertaken: The final name is taken.
+            ReadOvertaken: The final name is taken, or a later read removed the file.
         """
 
     def remove(self, path: str) -> None:
@@ -138,14 +138,18 @@ class LocalStore:
         """Make a finished file visible under its final name, whole, never overwriting."""
         source, target = self.root / temporary, self.root / final
         with _explained(final):
-            _sync_file(source)
             try:
+                _sync_file(source)
                 # A link fails where the name is taken; a rename would overwrite.
                 os.link(source, target)
             except FileExistsError:
                 message = f"{final}: already published; retry as a new read"
                 raise ReadOvertaken(message) from None
-            source.unlink()
+            except FileNotFoundError:
+                # A later read of the table has begun, and cleared away what this one wrote.
+                message = f"{final}: overtaken by a later read; retry as a new read"
+                raise ReadOvertaken(message) from None
+            source.unlink(missing_ok=True)
             _sync_folder(target.parent)
 
     def remove(self, path: str) -> None:

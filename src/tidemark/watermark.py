@@ -33,6 +33,7 @@ class TableState:
         reserved: The sequence of the newest read that has begun, UTC.
         advanced: The sequence of the newest read that moved the watermark, UTC.
         digests: The file of the digests that this read left behind.
+        cursor: The column that `cdc` is a value of; None where ADF wrote the file.
         foreign: Whether another writer (ADF) wrote the file last.
         version: The file's version, for the next compare-and-set; None: no file.
     """
@@ -41,6 +42,7 @@ class TableState:
     reserved: datetime | None = None
     advanced: datetime | None = None
     digests: str | None = None
+    cursor: str | None = None
     foreign: bool = False
     version: str | None = None
 
@@ -104,6 +106,22 @@ def check_not_overtaken(store: Store, lake: Lake, table: str, sequence: datetime
         raise ReadOvertaken(message)
 
 
+def check_same_cursor(lake: Lake, table: str, state: TableState, cursor: str) -> None:
+    """Refuse to go on from a watermark that is a value of another column.
+
+    Raises:
+        StateError: The metadata's cursor is not the one that the table was read by.
+    """
+    if state.cursor not in {None, cursor}:
+        message = (
+            f"table {table}: {lake.state_file(table)} holds a value of {state.cursor!r}, and the "
+            f"metadata's cursor is {cursor!r} now: rows that differ in it would be passed over. "
+            "Delete the file: then the whole table is read again, and nothing is doubled in "
+            f"silver; or set cursor to {state.cursor!r} again"
+        )
+        raise StateError(message)
+
+
 @dataclass(frozen=True)
 class Advance:
     """What a finished read leaves behind.
@@ -112,11 +130,13 @@ class Advance:
         sequence: The read's own, UTC.
         high: The cursor value up to which all rows are now in bronze.
         digests: The digests' file of that read, relative to the lake.
+        cursor: The column that `high` is a value of.
     """
 
     sequence: datetime
     high: str
     digests: str | None
+    cursor: str | None = None
 
 
 def advance(store: Store, lake: Lake, table: str, kind: Kind, step: Advance) -> TableState:
@@ -131,7 +151,10 @@ def advance(store: Store, lake: Lake, table: str, kind: Kind, step: Advance) -> 
         stored = None if state.cdc is None else place(table, kind, state.cdc)
         if late or (stored is not None and ordinal(kind, step.high) < stored):
             return state
-        return replace(state, cdc=step.high, advanced=step.sequence, digests=step.digests)
+        return replace(
+            state,
+            cdc=step.high, advanced=step.sequence, digests=step.digests, cursor=step.cursor,
+        )  # fmt: skip
 
     return _update(store, lake, table, change)
 
@@ -176,6 +199,7 @@ def _format(state: TableState) -> bytes:
         "reserved": state.reserved.isoformat() if state.reserved else None,
         "advanced": state.advanced.isoformat() if state.advanced else None,
         "digests": state.digests,
+        "cursor": state.cursor,
     }
     return json.dumps({"cdc": state.cdc, "tidemark": own}).encode()
 
@@ -191,6 +215,7 @@ def _parse(path: str, content: Content) -> TableState:
             reserved=_moment(stored.get("reserved")),
             advanced=_moment(stored.get("advanced")),
             digests=stored.get("digests"),
+            cursor=stored.get("cursor"),
             foreign=own is None,
             version=content.version,
         )

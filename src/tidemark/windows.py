@@ -154,6 +154,9 @@ def plan_window(
 def interval_window(kind: Kind, interval: Interval, time_zone: str) -> Window | None:
     """Plan the read of a span of time, in the cursor's time zone.
 
+    Of a cursor that is a date, every day that the span touches is read: a span of hours, or one
+    whose ends are no midnight of the cursor's zone, would else miss its last day.
+
     Returns:
         The window; None for a cursor that is no time, which a span can't select.
     """
@@ -161,6 +164,8 @@ def interval_window(kind: Kind, interval: Interval, time_zone: str) -> Window | 
         return None
     start, end = _widened(interval, ZoneInfo(time_zone))
     low = cursor_text(kind, start, time_zone) if start else None
+    if end and kind == "date":
+        end += timedelta(days=1, microseconds=-1)
     high = cursor_text(kind, end, time_zone) if end else None
     return Window(low=low, high=high, inclusive=False)
 

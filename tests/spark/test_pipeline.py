@@ -251,3 +251,9 @@ def test_changes_that_cannot_be_ordered_or_found_are_named(home: Home) -> None:
     assert "dim_track: no column 'track_id'" in str(report.tables["DimTrack"].error)
     assert "fact_stream: 1 changes have no sequence" in str(report.tables["FactStream"].error)
     assert not Path(home.lake.url(home.lake.gold("fact_stream"))).exists()
+
+
+def test_a_business_time_that_is_null_is_named(home: Home) -> None:
+    home.change("DimTrack", f"(7, 'Blue', 70, 3), (8, 'Red', 80, CAST(NULL AS INT)) {TRACKS}")
+    report = home.run("DimTrack")
+    assert "dim_track: 1 changes have no sequence" in str(report.tables["DimTrack"].error)

@@ -373,3 +373,15 @@ def test_types_and_extreme_values_are_kept(spark: SparkSession, tmp_path: Path) 
         "1", "-5", str(2**62), "true", "-1.2345", "0.5", "0001-01-01",
         "0001-01-01 00:00:00.000001", "9999-12-31 23:59:59.999999",
     )  # fmt: skip
+
+
+def test_a_lost_current_state_is_made_anew_from_all_changes(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    tiny = TinyLake(spark, tmp_path)
+    tiny.publish("DimUser", 1, [user(1, "a"), user(2, "b")])
+    tiny.run("DimUser")
+    shutil.rmtree(tmp_path / tiny.lake.silver("DimUser"))
+    tiny.publish("DimUser", 2, [user(3, "c")])
+    assert tiny.run("DimUser")["DimUser"].status == "done"
+    assert tiny.current("DimUser", "user_id", "_sequence") == [(1, 1), (2, 1), (3, 2)]

@@ -17,11 +17,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from core_harness import DIM_USER, World, make_world
+from core_harness import DIM_USER, World, load_table, make_world
 
 from tidemark import ingest
 from tidemark.bronze import META_COLUMNS
-from tidemark.errors import LakeError, ReadOvertaken, StateError, is_transient
+from tidemark.errors import ConfigError, LakeError, ReadOvertaken, StateError, is_transient
 from tidemark.extract import watermark as strategy
 from tidemark.ingest import advance_watermark, copy_to_bronze, discard_empty, lookup_watermark
 from tidemark.storage import LocalStore
@@ -357,3 +357,37 @@ def test_sequences_grow_with_every_attempt(world: World) -> None:
     taken = [world.run(interval)["sequence"] for interval in (None, None, JANUARY, None)]
     assert taken == sorted(set(taken))
     assert taken[0] > before.isoformat()
+
+
+def test_a_watermark_ahead_of_the_sources_clock_is_an_error_and_no_silence(world: World) -> None:
+    world.put((1, "a", TEN))
+    world.store.write(world.lake.state_file("DimUser"), b'{"cdc": "2099-01-01 00:00:00"}')
+    with pytest.raises(StateError, match=r"watermark 2099-01-01 00:00:00 .* ahead of .* clock"):
+        world.run()
+    assert world.published == []
+
+
+def test_a_watermark_of_another_cursor_is_not_gone_on_from(tmp_path: Path) -> None:
+    columns = "(user_id INTEGER PRIMARY KEY, created TIMESTAMP, updated_at TIMESTAMP)"
+    world = make_world(tmp_path, f"CREATE TABLE DimUser {columns}", "cursor: created")
+    world.put((1, minutes(0), minutes(0)))
+    world.run()
+    world.table = load_table(tmp_path, "cursor: updated_at")
+    with pytest.raises(StateError, match=r"value of 'created'.*cursor is 'updated_at' now"):
+        world.run()
+    (Path(world.lake.root) / world.lake.state_file("DimUser")).unlink()
+    assert world.run()["rows"] == 1
+
+
+@pytest.mark.parametrize(
+    ("type_", "lookback", "wanted"),
+    [("TIMESTAMP", "3600", "a duration"), ("INTEGER", "2d", "a whole number")],
+)
+def test_a_lookback_that_does_not_fit_the_cursor_is_refused(
+    tmp_path: Path, type_: str, lookback: str, wanted: str
+) -> None:
+    create = DIM_USER.replace("updated_at TIMESTAMP", f"updated_at {type_}")
+    world = make_world(tmp_path, create, f"lookback: {lookback}")
+    world.put((1, "a", 7 if type_ == "INTEGER" else TEN))
+    with pytest.raises(ConfigError, match=f"lookback .* does not go with cursor.*{wanted}"):
+        world.run()

@@ -21,7 +21,7 @@ from tidemark.extract.source import SourceTable, describe, open_source
 from tidemark.extract.watermark import condition, read
 from tidemark.windows import Window
 
-ODD = 'CREATE TABLE "Dim User" (user_id INTEGER PRIMARY KEY, "a ""b"" %s :c" TEXT, updated_at DATE)'
+ODD = 'CREATE TABLE "Dim User" (user_id INTEGER PRIMARY KEY, "a""b""%s:c" TEXT, updated_at DATE)'
 
 
 def column(folder: Path, declared: str, *values: object) -> World:
@@ -149,7 +149,7 @@ def test_generated_columns_are_columns(tmp_path: Path) -> None:
 def test_odd_names_are_quoted(tmp_path: Path) -> None:
     world = make_world(tmp_path, ODD, "lake_name: DimUser")
     world.put((1, "x", "2026-01-01"))
-    assert fetch(world).to_pylist()[0]['a "b" %s :c'] == "x"
+    assert fetch(world).to_pylist()[0]['a"b"%s:c'] == "x"
 
 
 def test_a_view_is_a_table(tmp_path: Path) -> None:
@@ -288,11 +288,27 @@ def test_a_file_that_is_no_database_is_final(tmp_path: Path) -> None:
         world.run()
 
 
-@pytest.mark.parametrize("name", ["_sequence", "_digest", "_run_id"])
+@pytest.mark.parametrize("name", ["_sequence", "_Digest", "_run_id", "_rank", "__START_AT"])
 def test_a_source_column_with_a_name_of_ours_is_refused(tmp_path: Path, name: str) -> None:
     world = make_world(tmp_path)
     world.sql(f"ALTER TABLE DimUser ADD COLUMN {name} TEXT")
     with pytest.raises(SourceError, match=f"DimUser.*'{name}'.*rename it"):
+        world.run()
+
+
+def test_a_column_that_delta_refuses_is_named_before_it_is_copied(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    world.sql('ALTER TABLE DimUser ADD COLUMN "full name" TEXT')
+    with pytest.raises(SourceError, match=r"'full name' has a character .*rename it"):
+        world.run()
+
+
+def test_a_key_that_another_read_has_brought_is_refused(tmp_path: Path) -> None:
+    world = make_world(tmp_path, DIM_USER.replace("INTEGER PRIMARY KEY", "INTEGER"))
+    world.put((1, "a", "2026-01-01 10:00:00"), (2, "x", "2026-01-03 10:00:00"))
+    assert world.run()["rows"] == 2
+    world.put((1, "b", "2026-01-05 10:00:00"))
+    with pytest.raises(SourceError, match="key user_id=1 stands 2 times"):
         world.run()
 
 

@@ -73,7 +73,7 @@ def test_files_and_functions_stay_small(folder: str) -> None:
             if isinstance(node, ast.FunctionDef):
                 body = node.body[1:] if ast.get_docstring(node) else node.body
                 lines = body[-1].end_lineno - body[0].lineno + 1 if body else 0  # type: ignore[operator]
-                assert lines <= 40, f"{path}:{node.lineno} {node.name}: {lines} lines"
+                assert lines <= 30, f"{path}:{node.lineno} {node.name}: {lines} lines"
 
 
 def test_dag_files_are_thin() -> None:

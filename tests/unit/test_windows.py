@@ -184,8 +184,10 @@ def test_an_interval_is_half_open_in_the_cursors_zone() -> None:
     window = interval_window("timestamp", day, "Europe/Berlin")
     assert window == Window("2026-01-01 01:00:00", "2026-01-02 01:00:00", inclusive=False)
     assert interval_window("date", day, "America/New_York") == Window(
-        "2025-12-31", "2026-01-01", inclusive=False
+        "2025-12-31", "2026-01-02", inclusive=False
     )
+    hour = Interval(day.start, datetime(2026, 1, 1, 1, tzinfo=UTC))
+    assert interval_window("date", hour, "UTC") == Window("2026-01-01", "2026-01-02", False)
     assert interval_window("timestamp", Interval(None, day.end), "UTC") == Window(
         None, "2026-01-02 00:00:00", inclusive=False
     )

@@ -137,13 +137,15 @@ def _conf(args: Namespace) -> dict[str, Any] | None:
 def _check_tables(dag: SerializedDAG, conf: Mapping[str, Any] | None) -> None:
     """Refuse a misspelt table now: the runs would only fail on it."""
     param = dag.params.get_param("tables") if "tables" in dag.params else None
-    allowed: list[str] = (param.schema.get("examples") or []) if param else []
+    schema: Mapping[str, list[str]] = param.schema if param else {}
+    names = schema.get("examples") or []
+    allowed = [*names, *(schema.get("lake_names") or [])]
     asked = (conf or {}).get("tables")
     for name in asked if isinstance(asked, list) else []:
         if allowed and name not in allowed:
             _fail(
                 f"{dag.dag_id} has no table {name!r}{did_you_mean(name, allowed)}; "
-                f"its tables are: {', '.join(allowed)}"
+                f"its tables are: {', '.join(names)}"
             )
 
 

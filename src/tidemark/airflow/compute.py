@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
 
 from tidemark import report
 from tidemark.errors import ConfigError, PipelineError
+from tidemark.jars import submit_variables
 from tidemark.metadata import Source
 from tidemark.settings import Settings, load_settings
 from tidemark.spark_conf import conf_for, is_local
@@ -58,7 +58,7 @@ class SparkJob(SparkSubmitOperator):
         """
         master = require_connection()
         # Looked up here and not where the Dag is parsed, which may be another machine.
-        self.env_vars = submit_environment(os.environ, master)
+        self.env_vars = job_variables(os.environ, master)
         self.conf = conf_for(master)
         Path(self.report_path).parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -128,21 +128,11 @@ def require_connection() -> str:
     return str(connection.host or "")
 
 
-def submit_environment(environ: Mapping[str, str], master: str) -> dict[str, str]:
-    """Give the variables with which spark-submit is found and runs this environment's Python.
-
-    pyspark's own `spark-submit` looks for its home with the first `python3` on PATH, and fails if
-    that is not the Python it is installed in: a worker is not always started from an activated
-    environment.
-    """
-    programs = str(Path(sys.prefix) / "bin")
+def job_variables(environ: Mapping[str, str], master: str) -> dict[str, str]:
+    """Give the variables that a job's spark-submit gets beside the worker's own environment."""
     # On a laptop the host's name may lead to an address that changes with the network.
     local = {"SPARK_LOCAL_IP": "127.0.0.1"} if is_local(master) else {}
-    return local | {
-        "PATH": os.pathsep.join(filter(None, (programs, environ.get("PATH")))),
-        "PYSPARK_PYTHON": sys.executable,
-        "PYSPARK_DRIVER_PYTHON": sys.executable,
-    }
+    return submit_variables(environ) | local
 
 
 def _arguments(layer: Layer, source: Source, settings: Settings, report_path: str) -> list[str]:

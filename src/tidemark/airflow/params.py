@@ -31,6 +31,9 @@ def dag_params(source: Source) -> dict[str, Param]:
             type="array",
             items={"type": "string"},
             examples=list(source.tables),
+            # No keyword of JSON Schema: passed over, but for `airflow dags backfill`, which knows
+            # a Dag from Airflow's database alone.
+            lake_names=[table.lake_name for table in source.tables.values()],
             description="The tables to run; none chosen: all of them.",
         ),
         "from_date": Param(

@@ -100,7 +100,7 @@ def _args() -> tuple[Arg, ...]:
             type=cli.parsedate,
             required=True,
         ),
-        arg(("--tables",), help="Only these tables, by their names in the lake: DimUser,DimDate"),
+        arg(("--tables",), help="Only these tables, by their names in the source or lake: A,B"),
         arg(("-c", "--conf", "--dag-run-conf"), dest="conf", help="JSON for the runs' conf"),
         *_how_args(),
         cli.ARG_VERBOSE,

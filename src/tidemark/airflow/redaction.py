@@ -11,11 +11,32 @@ _LINES = 8
 _COLUMNS = 600
 
 # Airflow's masker knows the secrets that were read as they are; a driver may repeat them
-# URL-quoted or in parts, so credentials are also known by their form.
-_IN_URL = re.compile(r"(?<=://)[^\s/@]*:\S*@")
+# URL-quoted or in parts, so credentials are also known by their form. In doubt a word too much is
+# masked: a reader can look up what is missing, but nobody can take back what was mailed.
+
+# From "//" to the last "@". A password with blanks goes on to a later "@" if no punctuation shows
+# that prose has begun; digits up to such a mark are a port, and no password.
+_IN_URL = re.compile(
+    r"(?<=://)[^\s/@]*:(?:\S*@(?:[^\r\n'\"/;,:]*@)?|(?!\s|\d+(?:[/?#,;\s]|$))[^\r\n'\"/;,:]*@)"
+)
+_IN_HEADER = re.compile(
+    r"(\bauthorization\\?['\"]?\s*[=:]\s*['\"]?|\bbearer\s+(?=\S{20}))[^'\"\r\n]+", re.IGNORECASE
+)
+# In braces "}}" is an escaped brace, as a doubled quote is in quotes.
+_QUOTED = (
+    r"\{(?:[^}]|\}\})*\}" r"|'(?:\\.|''|[^'\\])*'" r'|"(?:\\.|""|[^"\\])*"'
+)
+_PASSWORD = r"(?:pwd|passwd|password|passphrase)"
+# In a connection string an unquoted password goes up to the ";", blanks and all; at the string's
+# end, up to the line's.
+_IN_CONNECTION = re.compile(
+    rf"(\b\w*{_PASSWORD}\s*=\s*)(?:{_QUOTED}|[^;\r\n]*(?=;)|(?<=;)[^;\r\n]+)", re.IGNORECASE
+)
+# The name's last word tells: `db_password` and `accessToken`, but not `token_count`.
 _IN_PAIR = re.compile(
-    r"\b(pwd|password|passwd|secret|client_?secret|account_?key|shared_?access_?key|sig|token)"
-    r"(['\"]?\s*[=:]\s*)(\{[^}]*\}|'[^']*'|\"[^\"]*\"|[^\s;&,)]+)",
+    rf"(\b\w*(?:{_PASSWORD}|secret|token|(?:access|account|api|private|secret)[ _-]?key"
+    r"|access[ _-]?signature|\b(?:\w*_)?sig)\\?['\"]?\s*[=:]\s*)"
+    rf"({_QUOTED}|[^\s;&,)]+)",
     re.IGNORECASE,
 )
 
@@ -36,4 +57,6 @@ def describe(error: BaseException) -> str:
 def redacted(text: str) -> str:
     """Replace every secret that is known, by value or by form, with ``***``."""
     masked = _IN_URL.sub("***@", str(redact(text)))
-    return _IN_PAIR.sub(r"\1\2***", masked)
+    for form in (_IN_HEADER, _IN_CONNECTION, _IN_PAIR):
+        masked = form.sub(r"\1***", masked)
+    return masked

@@ -6,6 +6,7 @@ import contextlib
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -147,6 +148,25 @@ def cursor_kind(table: Table, columns: pa.Schema) -> Kind:
     raise ConfigError(message)
 
 
+def fitting_lookback(table: Table, kind: Kind) -> timedelta | int:
+    """Give a table's lookback; nothing for a cursor that the default, a duration, does not fit.
+
+    Raises:
+        ConfigError: The metadata gives one that does not go with the cursor.
+    """
+    fits = isinstance(table.lookback, int) == (kind == "integer")
+    if fits:
+        return table.lookback
+    if "lookback" not in table.model_fields_set:
+        return 0
+    wanted = "a whole number" if kind == "integer" else "a duration, such as 1h"
+    message = (
+        f"table {table.name}: lookback {table.lookback} does not go with cursor {table.cursor!r}, "
+        f"which is of kind {kind}; write {wanted} in config/"
+    )
+    raise ConfigError(message)
+
+
 def _check_columns(table: Table, names: Sequence[str]) -> None:
     wanted = [("key", column) for column in table.key] + [("cursor", table.cursor)]
     for field, column in wanted:
@@ -157,16 +177,31 @@ def _check_columns(table: Table, names: Sequence[str]) -> None:
                 f"(columns: {', '.join(names)}); correct {field} in config/"
             )
             raise ConfigError(message)
-    taken = [name for name in names if name.startswith("_") and name in _RESERVED]
-    if taken:
-        message = (
-            f"table {table.name}: the source's column {taken[0]!r} has the name of one that "
-            "Tidemark adds in bronze; rename it at the source or read a view"
-        )
-        raise SourceError(message)
+    for name in names:
+        reason = _unusable(name)
+        if reason:
+            message = (
+                f"table {table.name}: the source's column {name!r} {reason}; rename it at the "
+                "source, or read a view that does"
+            )
+            raise SourceError(message)
 
 
-_RESERVED = frozenset({"_sequence", "_operation", "_source_sequence", "_digest", "_run_id"})
+def _unusable(name: str) -> str | None:
+    # Spark takes names without regard to case.
+    if name.lower() in _RESERVED or name.startswith("__"):
+        return "has the name of one that Tidemark adds on the way"
+    if _DELTA_REFUSES & set(name):
+        return "has a character that Delta takes in no column's name (space ,;{}()= tab newline)"
+    return None
+
+
+# What bronze and silver add to the source's columns, some of it for a moment only.
+_RESERVED = frozenset(
+    {"_sequence", "_operation", "_source_sequence", "_digest", "_run_id"}
+    | {"_file", "_rank", "_repeated", "_raw", "_metadata", "_rescued_data"}
+)
+_DELTA_REFUSES = frozenset(" ,;{}()\n\t=")
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -23,11 +24,6 @@ from tidemark.windows import Kind, Window, clock_cap
 
 BATCH_ROWS = 50_000
 _NAMED_KEYS = 10
-
-BLIND_SPOTS = (
-    "deletes, and rows whose cursor is older than the watermark less the lookback "
-    "(back-dated, or committed later than that)"
-)
 
 
 @dataclass(frozen=True)
@@ -51,11 +47,14 @@ class Frontier:
         newest: The greatest cursor that is no future, in the source's text form.
         future: The rows dated after the source's clock.
         null_cursor: The rows without a cursor.
+        now: The source's clock as a cursor value; None where a cursor is no time, or may lie
+            ahead of it (``future: take``).
     """
 
     newest: str | None
     future: Unseen
     null_cursor: Unseen
+    now: str | None = None
 
 
 def find_frontier(connection: sa.Connection, table: Table, kind: Kind) -> Frontier:
@@ -64,10 +63,11 @@ def find_frontier(connection: sa.Connection, table: Table, kind: Kind) -> Fronti
     The newest cursor is looked for below the cap, rather than capped: one row dated 2099 then
     does not push the watermark to the clock, past rows that are still to be committed.
     """
-    cap = None
+    cap = now = None
     if table.future == "hold":
         clock = sqlite.clock(connection)
         cap = clock_cap(kind, clock, table.clock_lag, table.cursor_timezone)
+        now = clock_cap(kind, clock, timedelta(0), table.cursor_timezone)
     cursor = sqlite.comparable(_cursor(table), kind)
     beyond = cursor > _bound(cap, kind) if cap is not None else sa.false()
     within = sa.not_(beyond) if cap is not None else sa.true()
@@ -82,6 +82,7 @@ def find_frontier(connection: sa.Connection, table: Table, kind: Kind) -> Fronti
         newest=None if newest is None else str(newest),
         future=_unseen(connection, table, beyond) if cap is not None else Unseen(0, ()),
         null_cursor=_unseen(connection, table, _cursor(table).is_(None)),
+        now=now,
     )
 
 
@@ -90,6 +91,9 @@ def check_key_is_unique(
 ) -> None:
     """Refuse a table whose key is not unique: silver holds one row per key and would lose one.
 
+    The keys of the window are looked for in the whole table: the other row may have been read
+    long ago.
+
     Raises:
         SourceError: Names the key's value and how often it stands there.
     """
@@ -97,11 +101,13 @@ def check_key_is_unique(
     if any(columns <= set(table.key) for columns in source.unique):
         # A UNIQUE constraint, and SQLite's primary key, still lets NULL in any number of times.
         where = sa.and_(where, sa.or_(*(column.is_(None) for column in key)))
+    window = sa.select(*key).distinct().select_from(_from(table)).where(where).subquery("window")
+    every = sa.table(table.name, *map(sa.column, table.key), schema=table.schema_).alias("every")
+    same = (every.c[name].is_not_distinct_from(window.c[name]) for name in table.key)
     twice = connection.execute(
-        sa.select(*key, sa.func.count())
-        .select_from(_from(table))
-        .where(where)
-        .group_by(*key)
+        sa.select(*every.c, sa.func.count())
+        .select_from(every.join(window, sa.and_(*same)))
+        .group_by(*every.c)
         .having(sa.func.count() > 1)
         .limit(1)
     ).one_or_none()

@@ -33,6 +33,7 @@ __all__ = [
     "load_source",
     "rule_notes",
     "snake_case",
+    "source_file",
 ]
 
 
@@ -65,6 +66,12 @@ def load_source(path: Path, rules_folder: Path | None = None) -> Source:
     if source is None or problems:
         raise config_error(path, problems, document.lines)
     return source
+
+
+def source_file(folder: Path, name: str) -> Path:
+    """Give the path of a source's file, which may end in ``.yaml`` or ``.yml``."""
+    short = folder / f"{name}.yml"
+    return short if short.is_file() else folder / f"{name}.yaml"
 
 
 def load_all(folder: Path, rules_folder: Path | None = None) -> dict[str, Source | ConfigError]:

@@ -1,10 +1,11 @@
-"""Two tables must not write the same folder of a lake, whatever the case of its letters."""
+"""Two tables must not have the same folder or name in a lake, whatever the case of its letters."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tidemark.metadata.problems import Problem
 from tidemark.metadata.source import Source
@@ -12,41 +13,60 @@ from tidemark.metadata.source import Source
 
 @dataclass(frozen=True)
 class Claim:
-    """A folder that a table of a file writes, because of the value of one of its fields."""
+    """What a table of a file has for its own, because of the value of one of its fields.
 
-    folder: str
+    Attributes:
+        claimed: The folder or name.
+        file: The metadata's file.
+        table: The table.
+        field: The field that it follows from.
+        value: The field's value.
+        kind: A ``folder`` is one for the whole lake; a ``name`` in gold's pipeline for its file.
+    """
+
+    claimed: str
     file: Path
     table: str
     field: str
     value: str
+    kind: Literal["folder", "name"] = "folder"
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What no two claims may have in common."""
+        return self.kind, self.claimed.casefold()
 
 
 def table_claims(file: Path, table: str, lake_name: str, gold_name: str | None) -> Iterator[Claim]:
-    """Yield the folders of one table: its own, its state's, its changes', and gold's."""
+    """Yield the folders of one table (its own, its state's, its changes', gold's) and its names."""
     for suffix in ("", "_cdc", "_changes"):
         yield Claim(f"{lake_name}{suffix}", file, table, "lake_name", lake_name)
     if gold_name is not None:
         yield Claim(f"gold/{gold_name}", file, table, "gold.name", gold_name)
+        # Beside the gold tables, `dlt/scd.py` declares a view of each table's changes.
+        for name in (gold_name, f"{gold_name}_changes"):
+            yield Claim(name, file, table, "gold.name", gold_name, "name")
 
 
 def source_claims(source: Source) -> Iterator[Claim]:
-    """Yield the folders of all tables of a source."""
+    """Yield the folders of all tables of a source: what it shares with other sources."""
     for table in source.tables.values():
         gold_name = table.gold.name if table.gold else None
-        yield from table_claims(source.path, table.name, table.lake_name, gold_name)
+        claims = table_claims(source.path, table.name, table.lake_name, gold_name)
+        yield from (claim for claim in claims if claim.kind == "folder")
 
 
 def clashes(claims: Iterable[Claim], taken: Iterable[Claim] = ()) -> list[Problem]:
-    """Return a problem for each table of `claims` that wants a folder of an earlier one.
+    """Return a problem for each table of `claims` that wants what an earlier one has.
 
     Args:
-        claims: The folders of one file's tables, in their order.
+        claims: The folders and names of one file's tables, in their order.
         taken: The folders of other files' tables.
     """
-    owners = {claim.folder.casefold(): claim for claim in taken}
+    owners = {claim.key: claim for claim in taken}
     problems: dict[tuple[str, str], Problem] = {}
     for claim in claims:
-        owner = owners.setdefault(claim.folder.casefold(), claim)
+        owner = owners.setdefault(claim.key, claim)
         if (owner.file, owner.table) != (claim.file, claim.table):
             # The first only: with the same lake_name, all other folders are the same too.
             problems.setdefault((claim.table, owner.table), _problem(claim, owner))
@@ -57,8 +77,13 @@ def _problem(claim: Claim, owner: Claim) -> Problem:
     whose = f"table {owner.table}'s"
     if owner.file != claim.file:
         whose += f" in {owner.file}"
+    rule = (
+        "names are unique within a lake, whatever their case"
+        if claim.kind == "folder"
+        else "gold names a view of each table's changes like the table, with '_changes' behind it"
+    )
     text = (
-        f"is {claim.value!r}, but the folder {owner.folder!r} is {whose} already; names are unique "
-        f"within a lake, whatever their case: give one of the tables another {claim.field}"
+        f"is {claim.value!r}, but the {claim.kind} {owner.claimed!r} is {whose} already; {rule}: "
+        f"give one of the tables another {claim.field}"
     )
     return Problem(("tables", claim.table, *claim.field.split(".")), text)

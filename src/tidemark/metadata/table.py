@@ -43,7 +43,8 @@ class Gold(BaseModel):
         examples=["2"],
     )
     name: FolderName = Field(
-        description="Name of the gold table; unique within the lake.",
+        description="Name of the gold table; unique within the lake, and no other table's of the "
+        "file with `_changes` behind it.",
         examples=["dim_user"],
         json_schema_extra={"default": "`lake_name` in snake_case"},
     )
@@ -99,7 +100,8 @@ class Table(BaseModel):
     )
     cursor: Text = Field(
         description="Column that moves forward with each change. Strategy `watermark` reads the "
-        "rows above the highest value that it has stored.",
+        "rows from the stored highest value, less the `lookback`, up to the highest value there is "
+        "now, both included, and keeps those that changed.",
         examples=["updated_at"],
         json_schema_extra={"default": "**required**, here or in `defaults`"},
     )

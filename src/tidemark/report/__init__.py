@@ -42,6 +42,7 @@ class _Copy(_Part):
     window: str | None = None
     low: str | None = None
     backfill: bool = False
+    note: str | None = None
     not_seen: dict[str, _Unseen] = Field(default_factory=dict)
 
 
@@ -157,6 +158,7 @@ def _copy(copied: _Copy) -> dict[str, Any]:
         "window": copied.window,
         "watermark": copied.low,
         "backfill": copied.backfill,
+        "note": copied.note,
         "not_seen": tuple(
             NotSeen(reason, found.count, tuple(_key_text(key) for key in found.keys))
             for reason, found in sorted(copied.not_seen.items())

@@ -27,6 +27,7 @@ class TableReport:
         window: The read's condition, readable.
         watermark: The watermark after the run, as the state stores it.
         backfill: The data interval replaced the window; the watermark stays.
+        note: What else is worth telling of the read.
         not_seen: What the strategy can't see.
         silver_rows, gold_rows: Rows of the table in that layer.
         silver_error, gold_error: Why the layer failed for this table.
@@ -39,6 +40,7 @@ class TableReport:
     window: str | None = None
     watermark: str | None = None
     backfill: bool = False
+    note: str | None = None
     not_seen: tuple[NotSeen, ...] = ()
     silver_rows: int | None = None
     silver_error: str | None = None

@@ -22,6 +22,7 @@ def render_tables(report: RunReport) -> str:
     sections = [_grid(list(report.tables.values()))]
     windows = [(t.name, _window(t)) for t in report.tables.values() if t.window]
     sections += _section("rows read", windows)
+    sections += _section("note", [(t.name, t.note) for t in report.tables.values() if t.note])
     dropped = [
         (table, f"{name}: {_rows(count)}")
         for table, counts in sorted(report.dropped.items())

@@ -147,7 +147,10 @@ def _schema(spark: SparkSession, table: str, name: str, url: str) -> StructType:
     try:
         return spark.read.parquet(url).schema
     except (PySparkException, Py4JJavaError) as error:
-        message = f"{table}: bronze file {name} can't be read as Parquet; move it away, run again"
+        message = (
+            f"{table}: bronze file {name} can't be read as Parquet; move it out of its folder, and "
+            "read its rows again: run with from_date and to_date around them"
+        )
         raise PipelineError(message) from error
 
 
@@ -176,7 +179,8 @@ def merged(
             message = (
                 f"{table}: column {field.name} is {field.dataType.simpleString()} in bronze file "
                 f"{file}, but {mine.dataType.simpleString()} before; give it a name of its own at "
-                "the source or move the file away, and run again"
+                "the source, then move the file out of its folder and read its rows again: run "
+                "with from_date and to_date around them"
             )
             raise PipelineError(message)
         fields[name] = StructField(mine.name, wide)

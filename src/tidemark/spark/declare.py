@@ -18,7 +18,7 @@ from pyspark.sql import functions as sf
 
 from tidemark.errors import PipelineError
 from tidemark.layout import Lake
-from tidemark.metadata import Source, load_source
+from tidemark.metadata import Source, load_source, source_file
 from tidemark.spark.graph import ChangeFlow, Graph
 
 Query = TypeVar("Query", bound=Callable[[], DataFrame])
@@ -112,8 +112,7 @@ def pipeline_source() -> Source:
     """
     conf = SparkSession.active().conf
     folder, name = str(conf.get("tidemark.config")), str(conf.get("tidemark.source"))
-    found = [p for end in ("yaml", "yml") if (p := Path(folder, f"{name}.{end}")).is_file()]
-    return load_source(found[0] if found else Path(folder, f"{name}.yaml"))
+    return load_source(source_file(Path(folder), name))
 
 
 def read_changes(table: str) -> DataFrame:

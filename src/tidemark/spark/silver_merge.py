@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from delta.tables import DeltaTable
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, SparkSession, Window, WindowSpec
 from pyspark.sql import functions as sf
 from pyspark.sql.types import StructType
 
@@ -78,9 +78,7 @@ def ranked(batch: Batch, table: SilverTable) -> Iterator[tuple[DataFrame, BatchF
 
     Rows of one key and `_sequence` are one change: all but the first are marked as repeated.
     """
-    order = [name for name in ("_sequence", table.cursor, "_digest") if name in batch.rows.columns]
-    by_key = Window.partitionBy(*map(column, table.key))
-    newest_first = by_key.orderBy(*(column(name).desc() for name in order if name))
+    newest_first = _newest_first(table, batch.rows.columns)
     previous = sf.lag("_sequence").over(newest_first)
     marks = {
         _RANK: sf.row_number().over(newest_first),
@@ -126,9 +124,24 @@ def write_batch(
     if count:
         with _once(session, batch, "changes"):
             _append(changes, table)
+    if (batch.number or known is not None) and not DeltaTable.isDeltaTable(session, table.current):
+        # It was lost, or an earlier attempt ended before it was made.
+        newest = _newest_of_all(session, table)
     with _once(session, batch, "current"):
         _merge(newest, table)
     return count
+
+
+def _newest_first(table: SilverTable, columns: list[str]) -> WindowSpec:
+    order = [name for name in ("_sequence", table.cursor, "_digest") if name in columns]
+    by_key = Window.partitionBy(*map(column, table.key))
+    return by_key.orderBy(*(column(name).desc() for name in order if name))
+
+
+def _newest_of_all(session: SparkSession, table: SilverTable) -> DataFrame:
+    changes = session.read.format("delta").load(table.changes)
+    rank = sf.row_number().over(_newest_first(table, changes.columns))
+    return changes.withColumn(_RANK, rank).where(sf.col(_RANK) == 1).drop(_RANK)
 
 
 def _facts(rows: DataFrame) -> BatchFacts:
