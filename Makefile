@@ -12,6 +12,8 @@ export TIDEMARK_HOME
 UV_VERSION := 0.13.8
 UV := UV_CACHE_DIR=$(CURDIR)/.venv/cache UV_PYTHON_DOWNLOADS=never $(BIN)/uv
 TESTS ?= tests
+# Test processes side by side, of about 1.5 GB each.
+WORKERS ?= 2
 PORT ?= 8080
 
 .PHONY: help setup demo ui test lint lock docs soak bench clean
@@ -30,7 +32,7 @@ ui: $(READY) ## Airflow's UI on localhost with the demo's home; Ctrl-C stops it
 
 test: $(READY) ## lint and every test
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/pytest $(TESTS)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(TESTS)
 
 lint: $(READY) ## ruff, mypy, import-linter, the metadata
 	@$(BIN)/ruff check .
@@ -39,8 +41,11 @@ lint: $(READY) ## ruff, mypy, import-linter, the metadata
 	@$(BIN)/lint-imports
 	@$(BIN)/tidemark validate
 
-soak: $(READY) ## everything, the slow tests too, with many more random examples
-	@TIDEMARK_SOAK=1 $(BIN)/pytest -m "slow or not slow"
+soak: $(READY) ## every test, with many more random examples
+	@TIDEMARK_SOAK=1 $(BIN)/pytest
+
+bench: $(READY) ## what copy_to_bronze costs beside a bare copying loop
+	@$(BIN)/python benchmarks/copy_to_bronze.py
 
 docs: $(READY) ## write docs/config.md anew from the metadata's model
 	@$(BIN)/python -m tidemark.config_docs > docs/config.md
@@ -53,8 +58,8 @@ clean: ## remove .venv and the demo's home
 	rm -rf .venv .tidemark
 
 $(READY): requirements.lock pyproject.toml
-	@command -v java >/dev/null || { echo "Java 17 or newer is missing: install a JDK or JRE, \
-	such as Debian's openjdk-17-jre-headless, and run make again." >&2; exit 1; }
+	@"$${JAVA_HOME:+$$JAVA_HOME/bin/}java" -version 2>&1 | awk -F'[".]' '/ version "/ {v = $$2} END {exit (v + 0 < 17)}' || \
+	  { echo "Java 17 or newer is missing: install a JDK or JRE, such as Debian's openjdk-17-jre-headless, and run make again" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 	  { echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "set-up: .venv from requirements.lock (about a minute, once)"

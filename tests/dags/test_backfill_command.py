@@ -34,9 +34,11 @@ globals().update(build_dags())
 
 @pytest.fixture
 def known(write: Write, tmp_path: Path) -> None:
-    """Let Airflow know two Dags: daily, and one without a schedule; neither has run."""
+    """Let Airflow know Dags that have not run: two daily, and one without a schedule."""
     write("DimUser", "DimArtist", name="daily", schedule="@daily")
     write("DimUser", name="manual")
+    renamed = {"DimUser": {"key": "user_id", "lake_name": "WebUser"}}
+    write(name="renamed", schedule="@daily", tables=renamed)
     folder = tmp_path / "dags"
     folder.mkdir()
     (folder / "all.py").write_text(DAG_FILE)
@@ -123,6 +125,15 @@ def test_the_flags_reach_airflow() -> None:
         first = session.scalars(select(DagRun).order_by(DagRun.id)).first()
         assert first is not None
         assert first.data_interval_start == datetime(2026, 1, 5, tzinfo=UTC)
+
+
+def test_a_table_is_named_as_in_the_source_or_the_lake(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("renamed", *FIVE_DAYS[1:], "--dry-run", "--tables")
+    for name in ("DimUser", "WebUser"):
+        call(*words, name)
+        assert "would run 5 data intervals" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=r"'WebUsr'; did you mean 'WebUser'.* are: DimUser$"):
+        call(*words, "WebUsr")
 
 
 def test_what_has_run_is_not_run_again_unless_asked(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,12 +17,13 @@ from tidemark import errors
 from tidemark.airflow.compute import (
     failed_job,
     failed_tables,
+    job_variables,
     require_connection,
-    submit_environment,
 )
 from tidemark.airflow.connections import source_url
 from tidemark.airflow.factory import RETRY_POLICY
 from tidemark.airflow.tasks import failure_message
+from tidemark.jars import submit_variables
 from tidemark.metadata import load_source
 
 Write = Callable[..., Path]
@@ -114,12 +115,19 @@ def test_spark_submit_finds_its_home_without_an_activated_environment() -> None:
     environ |= {"PATH": os.pathsep.join(path)}
     done = subprocess.run(
         ["spark-submit", "--version"],
-        env=environ | submit_environment(environ, "local[*]"),
+        env=environ | job_variables(environ, "local[*]"),
         capture_output=True,
         text=True,
         check=True,
     )
     assert "version 4." in done.stderr
+
+
+def test_only_a_spark_on_this_machine_is_told_its_address() -> None:
+    plain = submit_variables({"PATH": "/usr/bin"})
+    assert job_variables({"PATH": "/usr/bin"}, "spark://localhost:7077") == plain
+    local = job_variables({"PATH": "/usr/bin"}, "local[*]")
+    assert local == plain | {"SPARK_LOCAL_IP": "127.0.0.1"}
 
 
 def test_a_job_that_failed_for_some_tables_names_them_and_their_reasons() -> None:

@@ -189,6 +189,25 @@ def test_two_tables_must_not_share_a_folder(
     assert f"is table A's in {tmp_path / 'config' / 'one.yaml'} already" in text
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_gold_table_must_not_be_named_like_the_view_of_anothers_changes(
+    tmp_path: Path, turned: bool
+) -> None:
+    names = ("UserChanges", "User") if turned else ("User", "UserChanges")
+    first, second = (f"  {n}: {{key: k, cursor: c, gold: {{scd: 1}}}}\n" for n in names)
+    (line,) = problems(tmp_path, f"{SOURCE}tables:\n{first}{second}")
+    assert line.startswith(
+        f"table {names[1]}: field 'gold.name' is {snake_case(names[1])!r}, but the name "
+        f"'user_changes' is table {names[0]}'s already; gold names a view of each table's changes "
+        "like the table, with '_changes' behind it: give one of the tables another gold.name"
+    )
+    # Each file has a pipeline of its own, with its own views.
+    (tmp_path / "config" / "spotify.yaml").unlink()
+    write(tmp_path, f"{SOURCE}tables:\n{first}", "one.yaml")
+    write(tmp_path, f"{SOURCE}tables:\n{second}", "two.yaml")
+    assert all(isinstance(s, Source) for s in load_all(tmp_path / "config").values())
+
+
 def test_a_broken_file_leaves_the_others_alone(tmp_path: Path) -> None:
     write(tmp_path, "tables: [", "broken.yaml")
     write(tmp_path, SOURCE + USER, "good.yml")

@@ -19,24 +19,25 @@ _COLUMNS = 600
 _IN_URL = re.compile(
     r"(?<=://)[^\s/@]*:(?:\S*@(?:[^\r\n'\"/;,:]*@)?|(?!\s|\d+(?:[/?#,;\s]|$))[^\r\n'\"/;,:]*@)"
 )
-_IN_HEADER = re.compile(
-    r"(\bauthorization\\?['\"]?\s*[=:]\s*['\"]?|\bbearer\s+(?=\S{20}))[^'\"\r\n]+", re.IGNORECASE
-)
+_IN_HEADER = re.compile(r"(\bauthorization\\?['\"]?\s*[=:]\s*\\?['\"]?)[^'\"\r\n]+", re.IGNORECASE)
+_BEARER = re.compile(r"(\bbearer\s+)[^\s'\",;]{20,}", re.IGNORECASE)
 # In braces "}}" is an escaped brace, as a doubled quote is in quotes.
-_QUOTED = (
-    r"\{(?:[^}]|\}\})*\}" r"|'(?:\\.|''|[^'\\])*'" r'|"(?:\\.|""|[^"\\])*"'
-)
-_PASSWORD = r"(?:pwd|passwd|password|passphrase)"
-# In a connection string an unquoted password goes up to the ";", blanks and all; at the string's
-# end, up to the line's.
+_QUOTED = r"""\{(?:[^}]|\}\})*\}|'(?:\\.|''|[^'\\])*'|"(?:\\.|""|[^"\\])*\""""
+# In a connection string an unquoted password goes up to the ";", blanks and all, or up to the
+# string's end.
+_UNQUOTED = r"(?:(?!['\")](?:\s|$))[^;\r\n])+"
+_KEYWORD = r"(?:pwd|passwd|password|passphrase)"
 _IN_CONNECTION = re.compile(
-    rf"(\b\w*{_PASSWORD}\s*=\s*)(?:{_QUOTED}|[^;\r\n]*(?=;)|(?<=;)[^;\r\n]+)", re.IGNORECASE
+    rf"(\b\w*{_KEYWORD}\s*=\s*)(?:{_QUOTED}|{_UNQUOTED}(?=;))", re.IGNORECASE
+)
+_LAST_IN_CONNECTION = re.compile(
+    rf"(;\s*\w*{_KEYWORD}\s*=\s*)(?:{_QUOTED}|{_UNQUOTED})", re.IGNORECASE
 )
 # The name's last word tells: `db_password` and `accessToken`, but not `token_count`.
 _IN_PAIR = re.compile(
-    rf"(\b\w*(?:{_PASSWORD}|secret|token|(?:access|account|api|private|secret)[ _-]?key"
+    rf"(\b\w*(?:{_KEYWORD}|secret|token|(?:access|account|api|private|secret)[ _-]?key"
     r"|access[ _-]?signature|\b(?:\w*_)?sig)\\?['\"]?\s*[=:]\s*)"
-    rf"({_QUOTED}|[^\s;&,)]+)",
+    rf"(?:{_QUOTED}|[^\s;&,)]+)",
     re.IGNORECASE,
 )
 
@@ -57,6 +58,6 @@ def describe(error: BaseException) -> str:
 def redacted(text: str) -> str:
     """Replace every secret that is known, by value or by form, with ``***``."""
     masked = _IN_URL.sub("***@", str(redact(text)))
-    for form in (_IN_HEADER, _IN_CONNECTION, _IN_PAIR):
+    for form in (_IN_HEADER, _BEARER, _IN_CONNECTION, _LAST_IN_CONNECTION, _IN_PAIR):
         masked = form.sub(r"\1***", masked)
     return masked

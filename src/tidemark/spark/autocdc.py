@@ -8,20 +8,19 @@ comes late stays deleted; for SCD type 2 every event, because a late one may cut
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from delta.tables import DeltaTable
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
 
 from tidemark.errors import PipelineError
 from tidemark.spark.graph import ChangeFlow
 from tidemark.spark.history import DELETED, SEQUENCE, START, content, newest, versions
 from tidemark.spark.rules import column, quoted
+from tidemark.spark.stream import once
 
 _GONE, _NEW = "__GONE", "__NEW_"
-_TRANSACTION = "spark.databricks.delta.write.txn"
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def merge_newest(events: Events, target: Target) -> None:
     tie = (there == here) & (content(schema, keys, _NEW) > content(schema, keys))
     deleted = sf.col(_NEW + DELETED)
     values: dict[str, str | Column] = {quoted(n): column(_NEW + n) for n in schema.names}
-    with _once(session, events, target.table):
+    with once(session, events.stream, events.number, target.table):
         (
             DeltaTable.forPath(session, target.table)
             .merge(renamed, _all(column(k).eqNullSafe(column(_NEW + k)) for k in keys))
@@ -126,7 +125,8 @@ def merge_newest(events: Events, target: Target) -> None:
 def append_events(events: Events, target: Target) -> None:
     """SCD type 2, first half: add the events to those known."""
     writer = events.rows.write.format("delta").mode("append").option("mergeSchema", "true")
-    with _once(events.rows.sparkSession, events, target.auxiliary):
+    session = events.rows.sparkSession
+    with once(session, events.stream, events.number, target.auxiliary):
         writer.save(target.auxiliary)
 
 
@@ -212,16 +212,3 @@ def _all(conditions: Iterator[Column]) -> Column:
     for condition in conditions:
         result &= condition
     return result
-
-
-@contextmanager
-def _once(session: SparkSession, events: Events, table: str) -> Iterator[None]:
-    # On the batch's own session: set on the stream's, it does not cover a MERGE.
-    settings = {"AppId": f"{events.stream}:{table}", "Version": str(events.number)}
-    for name, value in settings.items():
-        session.conf.set(_TRANSACTION + name, value)
-    try:
-        yield
-    finally:
-        for name in settings:
-            session.conf.unset(_TRANSACTION + name)

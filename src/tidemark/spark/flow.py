@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as sf
 
@@ -15,6 +14,7 @@ from tidemark.spark.autocdc import Events, Target, apply_events
 from tidemark.spark.expectations import FAILED, failures, judged, passed
 from tidemark.spark.graph import Query
 from tidemark.spark.history import DELETED, SEQUENCE, events_of
+from tidemark.spark.stream import drain, stream_id
 from tidemark.suggestions import did_you_mean
 
 
@@ -54,22 +54,11 @@ def run_flow(flow: Flow) -> FlowCounts:
         PipelineError: An event has no key column, no sequence, or the target's state is gone.
     """
     counts: list[FlowCounts] = []
-    errors: list[Exception] = []
-
-    def on_batch(rows: DataFrame, number: int) -> None:
-        try:
-            counts.append(_apply(rows, number, flow))
-        except Exception as error:
-            errors.append(error)
-            raise
-
-    writer = flow.query().writeStream.option("checkpointLocation", flow.checkpoint)
-    query = writer.trigger(availableNow=True).foreachBatch(on_batch).start()
-    try:
-        query.awaitTermination()
-    except StreamingQueryException as error:
-        # Spark wraps the batch's own error in its text alone.
-        raise (errors[0] if errors else error) from None
+    drain(
+        flow.query(),
+        flow.checkpoint,
+        lambda rows, number: counts.append(_apply(rows, number, flow)),
+    )
     return FlowCounts(
         rows_in=sum(c.rows_in for c in counts),
         rows=sum(c.rows for c in counts),
@@ -78,7 +67,6 @@ def run_flow(flow: Flow) -> FlowCounts:
 
 
 def _apply(rows: DataFrame, number: int, flow: Flow) -> FlowCounts:
-    stream = rows.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId")
     _check_keys(rows, flow)
     with _events(rows, flow) as (events, facts):
         if facts["without_sequence"]:
@@ -90,7 +78,7 @@ def _apply(rows: DataFrame, number: int, flow: Flow) -> FlowCounts:
             raise PipelineError(message)
         if facts["rows"] or not number:
             has_deletes = bool(facts["deletes"])
-            apply_events(Events(events, has_deletes, str(stream), number), flow.target)
+            apply_events(Events(events, has_deletes, stream_id(rows), number), flow.target)
         dropped = {name: facts[f"failed_{i}"] for i, name in enumerate(flow.expectations)}
         return FlowCounts(facts["rows_in"], facts["rows"], dropped)
 

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
 
-from tidemark.errors import PipelineError, TidemarkError
+from tidemark.errors import PipelineError
 from tidemark.layout import Lake, sequence_of
 from tidemark.metadata import Source, Table
 from tidemark.pending import bronze_snapshot, mark_silver_done, silver_version
 from tidemark.spark.bronze_stream import FILE, META, StreamSchema, bronze_stream, stream_schema
+from tidemark.spark.explain import explained
 from tidemark.spark.rules import TableRule, cleaned, find_rule
 from tidemark.spark.session import tables_at_once
 from tidemark.spark.silver_merge import Batch, BatchFacts, SilverTable, ranked, write_batch
+from tidemark.spark.stream import drain, stream_id
 from tidemark.storage import Store, open_store
-
-_RAISED = re.compile(r"\[USER_RAISED_EXCEPTION\] (.*?) SQLSTATE", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ class _Job:
         try:
             result = self._drain()
         except Exception as error:  # noqa: BLE001  one table's failure is never another's
-            result = TableResult(status="failed", error=_told(self.table.lake_name, error))
+            result = TableResult(status="failed", error=explained(self.table.lake_name, error))
         return replace(result, seconds=round(time.monotonic() - begin, 3))
 
     def _drain(self) -> TableResult:
@@ -145,25 +143,12 @@ class _Job:
     def _stream(
         self, schema: StreamSchema, rule: TableRule | None, counts: list[tuple[int, int]]
     ) -> None:
-        errors: list[Exception] = []
-
-        def on_batch(rows: DataFrame, number: int) -> None:
-            try:
-                counts.append(self._batch(rows, number, schema, rule))
-            except Exception as error:
-                errors.append(error)
-                raise
-
         name = self.table.lake_name
-        checkpoint = self._url(self.lake.checkpoint("silver", name))
-        writer = bronze_stream(self.spark, self.lake, name, schema.columns).writeStream
-        writer = writer.option("checkpointLocation", checkpoint)
-        query = writer.trigger(availableNow=True).foreachBatch(on_batch).start()
-        try:
-            query.awaitTermination()
-        except StreamingQueryException as error:
-            # Spark wraps the batch's error in its text alone.
-            raise (errors[0] if errors else error) from None
+        drain(
+            bronze_stream(self.spark, self.lake, name, schema.columns),
+            self._url(self.lake.checkpoint("silver", name)),
+            lambda rows, number: counts.append(self._batch(rows, number, schema, rule)),
+        )
 
     def _batch(
         self, rows: DataFrame, number: int, schema: StreamSchema, rule: TableRule | None
@@ -171,8 +156,7 @@ class _Job:
         table = self._silver()
         if rule is not None:
             rows = cleaned(rows, rule, table.key, [*META.names, FILE])
-        stream = rows.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId")
-        batch = Batch(rows, str(stream), number)
+        batch = Batch(rows, stream_id(rows), number)
         with ranked(batch, table) as (ordered, facts):
             if strange := facts.files - schema.files:
                 message = (
@@ -209,14 +193,3 @@ def _in_order(facts: BatchFacts, schema: StreamSchema) -> bool:
     earlier = [sequence_of(name) for name in schema.files - facts.files]
     newest = max((time for time in earlier if time is not None), default=None)
     return newest is not None and newest < facts.oldest
-
-
-def _told(table: str, error: Exception) -> str:
-    if isinstance(error, TidemarkError):
-        return str(error)
-    # An error of the JVM that pyspark has no class for keeps its words there.
-    text = str(getattr(error, "java_exception", None) or error).strip()
-    raised = _RAISED.search(text)  # by a rule's guard, somewhere below Spark's own words
-    if raised:
-        return raised.group(1)
-    return f"{table}: {type(error).__name__}: {text.splitlines()[0]}"

@@ -18,9 +18,9 @@ from pyspark.sql.types import StructType
 
 from tidemark.spark.bronze_stream import FILE
 from tidemark.spark.rules import column, quoted
+from tidemark.spark.stream import once
 
 _RANK, _REPEATED = "_rank", "_repeated"
-_TRANSACTION = "spark.databricks.delta.write.txn"
 
 
 @dataclass(frozen=True)
@@ -122,12 +122,12 @@ def write_batch(
         deletes = known.where("_operation = 'delete'")
         newest = _without(newest, deletes, table, sf.col("new._sequence") < sf.col("old._sequence"))
     if count:
-        with _once(session, batch, "changes"):
+        with once(session, batch.stream, batch.number, "changes"):
             _append(changes, table)
     if (batch.number or known is not None) and not DeltaTable.isDeltaTable(session, table.current):
         # It was lost, or an earlier attempt ended before it was made.
         newest = _newest_of_all(session, table)
-    with _once(session, batch, "current"):
+    with once(session, batch.stream, batch.number, "current"):
         _merge(newest, table)
     return count
 
@@ -175,19 +175,6 @@ def _same_key(key: tuple[str, ...], one: str, other: str) -> Column:
     for name in map(quoted, key):
         condition &= sf.col(f"{one}.{name}").eqNullSafe(sf.col(f"{other}.{name}"))
     return condition
-
-
-@contextmanager
-def _once(session: SparkSession, batch: Batch, target: str) -> Iterator[None]:
-    # On the batch's own session: set on the stream's, it does not cover a MERGE.
-    settings = {"AppId": f"{batch.stream}:{target}", "Version": str(batch.number)}
-    for name, value in settings.items():
-        session.conf.set(_TRANSACTION + name, value)
-    try:
-        yield
-    finally:
-        for name in settings:
-            session.conf.unset(_TRANSACTION + name)
 
 
 def _append(changes: DataFrame, table: SilverTable) -> None:

@@ -1,0 +1,56 @@
+"""What a person types."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+
+
+def _make(*words: str) -> str:
+    done = subprocess.run(["make", *words], cwd=PROJECT, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("says", "good"),
+    [
+        ('openjdk version "17.0.15" 2025-04-15', True),
+        ('openjdk version "21" 2023-09-19', True),
+        ('Picked up JAVA_TOOL_OPTIONS: -Dx="1"\nopenjdk version "25-ea" 2025-09-16', True),
+        ('openjdk version "11.0.25" 2024-10-15', False),
+        ('java version "1.8.0_361"', False),
+        ("The operation couldn't be completed. Unable to locate a Java Runtime.", False),
+    ],
+)
+@pytest.mark.parametrize("home", [False, True])
+def test_set_up_wants_java_17(tmp_path: Path, says: str, good: bool, home: bool) -> None:
+    recipe = _make("--dry-run", "--always-make", ".venv/.ready")
+    check = recipe[: recipe.index("exit 1; }") + len("exit 1; }")]
+    java = tmp_path / "bin" / "java"
+    java.parent.mkdir()
+    java.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{says}\nEND\n")
+    java.chmod(0o755)
+    found = (
+        {"JAVA_HOME": str(tmp_path)} if home else {"PATH": f"{java.parent}:{os.environ['PATH']}"}
+    )
+    done = subprocess.run(
+        ["bash", "-c", check],
+        env={"PATH": os.environ["PATH"]} | found,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == (0 if good else 1)
+    assert ("Java 17 or newer is missing" in done.stderr) is not good
+
+
+def test_help_names_every_target_that_a_person_types() -> None:
+    named = {line.split()[1] for line in _make("help").splitlines()}
+    typed = next(t for t in (PROJECT / "Makefile").read_text().splitlines() if ".PHONY" in t)
+    assert named == set(typed.split()[1:])
+    assert "benchmarks/copy_to_bronze.py" in _make("--dry-run", "bench")
