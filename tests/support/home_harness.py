@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,8 @@ import polars as pl
 
 PROJECT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
+_UI_SECONDS = 180
+_END_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,45 @@ class Home:
             process.wait()
             log.close()
 
+    @contextmanager
+    def ui(self) -> Iterator[str]:
+        """Hold Airflow's UI and scheduler, as `tidemark ui` starts them; give the address.
+
+        At the end every process of theirs is gone.
+        """
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        log = self.path / "ui.log"
+        self.path.mkdir(parents=True, exist_ok=True)
+        with log.open("a") as output:
+            process = subprocess.Popen(
+                [str(BIN / "tidemark"), "ui", "--port", str(port)],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=PROJECT,
+                env=self._base(),
+                start_new_session=True,
+            )
+        address = f"http://localhost:{port}"
+        try:
+            wait_until(
+                lambda: process.poll() is not None or _is_healthy(address),
+                _UI_SECONDS,
+                lambda: f"the UI never became healthy: {log.read_text()[-4000:]}",
+            )
+            assert process.poll() is None, f"the UI has ended: {log.read_text()[-4000:]}"
+            yield address
+        finally:
+            _end_session(process)
+
+    def list_runs(self) -> list[dict[str, str]]:
+        """List the Dag's runs as `airflow dags list-runs` does."""
+        text = self.airflow("dags", "list-runs", "spotify", "-o", "json").stdout
+        # Airflow's warnings stand before it, on the same stream.
+        runs: list[dict[str, str]] = json.loads(text.splitlines()[-1])
+        return runs
+
     def rows(self, relative: str) -> list[dict[str, Any]]:
         """Read a Delta table of the lake without Spark."""
         return pl.read_delta(str(self.lake / relative)).to_dicts()
@@ -132,9 +177,12 @@ class DagRuns:
 
     def run(self, **conf: Any) -> Ended:
         """Run the Dag once, to its end."""
-        started = self.start(**conf)
+        return self.end(self.start(**conf))
+
+    def end(self, run_id: str) -> Ended:
+        """Wait for the end of the run that was begun."""
         ended = self._answer("ended")
-        return Ended(started, ended["state"], ended["seconds"], ended["tasks"])
+        return Ended(run_id, ended["state"], ended["seconds"], ended["tasks"])
 
     def start(self, **conf: Any) -> str:
         """Begin a run; give its id."""
@@ -159,3 +207,59 @@ class DagRuns:
             log = (self.home.path / "test.log").read_text()[-4000:]
             raise AssertionError(f"expected {event}, got {value}: {log}")
         return value
+
+
+def get_json(url: str, token: str = "") -> Any:
+    """Ask a server of the test's own; the first task may keep Airflow's for half a minute."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310  # always http://localhost
+    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310  # the same
+        return json.load(answer)
+
+
+def wait_until(
+    happened: Callable[[], bool],
+    seconds: float,
+    otherwise: Callable[[], str],
+    pause: float = 0.5,
+) -> None:
+    """Wait until something has happened; say what is amiss if it does not."""
+    limit = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() > limit:
+            raise AssertionError(otherwise())
+        time.sleep(pause)
+
+
+def _is_healthy(address: str) -> bool:
+    try:
+        health = get_json(f"{address}/api/v2/monitor/health")
+    except (OSError, ValueError):
+        return False
+    return all(health[part]["status"] == "healthy" for part in ("scheduler", "dag_processor"))
+
+
+def _end_session(process: subprocess.Popen[Any]) -> None:
+    """End a process and all that it started; Airflow gives each task a process group of its own."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(_END_SECONDS)
+        wait_until(lambda: not _session(process.pid), _END_SECONDS, lambda: "some are left")
+    except (subprocess.TimeoutExpired, AssertionError):
+        for pid in _session(process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
+        wait_until(lambda: not _session(process.pid), 10, lambda: "SIGKILL had no effect")
+
+
+def _session(leader: int) -> list[int]:
+    """List the living processes of a session."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            state, _, _, session = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
+            if int(session) == leader and state != "Z":
+                found.append(int(folder.name))
+    return found

@@ -1,0 +1,136 @@
+"""A real scheduler: `airflow dags backfill` over five days, and a run by REST, as the docs say."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from home_harness import PROJECT, Home, get_json, wait_until
+
+# No gold: only silver starts Spark.
+CONFIG = """
+source: {connection: spotify_sql, schema: dbo}
+schedule: "@daily"
+tasks: {retries: 1, retry_delay: 5s}
+tables:
+  DimUser: {key: user_id, cursor: updated_at}
+"""
+# The sample's cursors lie in December: the last two days hold no rows.
+DAYS = ("2025-12-29", "2025-12-30", "2025-12-31", "2026-01-01", "2026-01-02")
+RUN_SECONDS = 300
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home after a first good run of one table."""
+    folder = tmp_path_factory.mktemp("backfill")
+    (folder / "config").mkdir()
+    (folder / "config" / "spotify.yaml").write_text(CONFIG)
+    made = Home(folder / "home", {"TIDEMARK_CONFIG": str(folder / "config")})
+    made.tidemark("sample")
+    with made.dag() as dag:
+        assert dag.run().state == "success"
+    return made
+
+
+@pytest.fixture(scope="module")
+def address(home: Home) -> Iterator[str]:
+    """The address of a UI whose scheduler runs the Dag."""
+    with home.ui() as served:
+        home.airflow("dags", "unpause", "spotify")
+        yield served
+
+
+def _source(home: Home, where: str = "1") -> list[tuple[Any, ...]]:
+    statement = f"SELECT user_id, country, updated_at FROM DimUser WHERE {where} ORDER BY user_id"
+    with closing(sqlite3.connect(home.database)) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def _change(home: Home, change: str, key: int) -> None:
+    with closing(sqlite3.connect(home.database)) as connection, connection:
+        connection.execute(f"UPDATE DimUser SET {change} WHERE user_id = ?", (key,))
+
+
+def _rows(frame: pl.DataFrame) -> list[tuple[Any, ...]]:
+    moment = pl.col("updated_at").dt.strftime("%Y-%m-%d %H:%M:%S")
+    return frame.select("user_id", "country", moment).sort("user_id").rows()
+
+
+def _published(files: list[Path], run_id: str) -> list[tuple[Any, ...]]:
+    """Give the rows that a run has published, twice those that it has published twice."""
+    return _rows(pl.concat([pl.read_parquet(f).filter(_run_id=run_id) for f in files]))
+
+
+def _silver(home: Home) -> list[tuple[Any, ...]]:
+    return _rows(pl.read_delta(str(home.lake / "silver" / "DimUser")))
+
+
+def test_a_backfill_reads_each_days_rows_as_they_are_and_leaves_the_watermark(
+    home: Home, address: str
+) -> None:
+    del address
+    slices = [_source(home, f"updated_at LIKE '{day}%'") for day in DAYS]
+    assert [bool(rows) for rows in slices] == [True, True, True, False, False]
+    watermark = home.state("DimUser")["cdc"]
+    # What no watermark can see, a backfill can.
+    changed = slices[1][0][0]
+    _change(home, "country = 'Atlantis'", changed)
+    slices[1] = _source(home, f"updated_at LIKE '{DAYS[1]}%'")
+
+    shown = home.airflow("dags", "backfill", "spotify", "-s", DAYS[0], "-e", DAYS[-1], "--wait")
+
+    assert "will run 5 data intervals" in shown.stdout
+    assert "5 success" in shown.stdout
+    runs = sorted(
+        (run for run in home.list_runs() if run["run_id"].startswith("backfill__")),
+        key=lambda run: run["logical_date"],
+    )
+    assert [(run["logical_date"][:10], run["state"]) for run in runs] == [
+        (day, "success") for day in DAYS
+    ]
+    files = home.bronze("DimUser")
+    assert [_published(files, run["run_id"]) for run in runs] == slices
+    assert home.state("DimUser")["cdc"] == watermark
+    assert _silver(home) == _source(home)
+    assert (changed, "Atlantis") in {row[:2] for row in _silver(home)}
+
+
+def test_a_run_by_rest_as_the_docs_say(home: Home, address: str) -> None:
+    _change(home, "country = 'Lemuria', updated_at = '2026-02-01 00:00:00'", 7)
+    blocks = re.findall(
+        r"```bash\n(.*?)```", (PROJECT / "docs" / "operations.md").read_text(), re.DOTALL
+    )
+    (documented,) = (block for block in blocks if "/auth/token" in block)
+    script = documented.replace("localhost:8080", address.removeprefix("http://"))
+
+    answer = subprocess.run(
+        ["bash", "-euc", f'{script}\necho; echo "$token"'],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=home.environment(),
+    ).stdout
+
+    created, token = answer.strip().split("\n")
+    run = json.loads(created)
+    assert run["conf"] == {"tables": ["DimUser"]}
+    url = f"{address}/api/v2/dags/spotify/dagRuns/{run['dag_run_id']}"
+    wait_until(
+        lambda: get_json(url, token)["state"] in ("success", "failed"),
+        RUN_SECONDS,
+        lambda: f"the run did not end: {get_json(url, token)}",
+    )
+    assert get_json(url, token)["state"] == "success"
+    assert home.state("DimUser")["cdc"] == "2026-02-01 00:00:00"
+    assert _silver(home) == _source(home)
