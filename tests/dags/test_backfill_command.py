@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from airflow import settings as airflow_settings
 from airflow.cli.cli_parser import get_parser
 from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db
@@ -17,7 +20,7 @@ from airflow.models import DagRun
 from airflow.models.backfill import Backfill
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, event, select, update
 
 from tidemark.airflow.provider import IGNORED_FLAGS, IGNORED_OPTIONS
 
@@ -99,6 +102,28 @@ def test_a_dry_run_prints_the_intervals_and_creates_nothing(
     assert "2026-01-01 00:00 UTC to 2026-01-02 00:00 UTC" in out
     assert "2026-01-05 00:00 UTC to 2026-01-06 00:00 UTC" in out
     assert not created()
+
+
+def test_a_scheduler_that_writes_meanwhile_is_waited_for() -> None:
+    engine = airflow_settings.get_engine()
+    path = str(engine.url.database)
+    other = sqlite3.connect(path, timeout=0, isolation_level=None)
+    other.execute("CREATE TABLE IF NOT EXISTS somebody_elses (value)")
+    attempts = []
+
+    def write_between(_conn: object, _cursor: object, statement: str, *_rest: object) -> None:
+        if statement.startswith("INSERT INTO dag_run"):
+            attempts.append(statement)
+            with contextlib.suppress(sqlite3.OperationalError):
+                other.execute("INSERT INTO somebody_elses VALUES (1)")
+
+    event.listen(engine, "before_cursor_execute", write_between)
+    try:
+        call(*FIVE_DAYS)
+    finally:
+        event.remove(engine, "before_cursor_execute", write_between)
+        other.close()
+    assert len(attempts) == len(runs()) == 5
 
 
 def test_five_days_are_five_runs_both_ends_included(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, NoReturn
 
+from airflow import settings as airflow_settings
 from airflow.api_fastapi.common.dagbag import resolve_run_on_latest_version
 from airflow.configuration import conf as airflow_conf
 from airflow.jobs.job import most_recent_job
@@ -32,7 +33,7 @@ from airflow.utils import cli as cli_utils
 from airflow.utils.platform import getuser
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState
-from sqlalchemy import func, select
+from sqlalchemy import Connection, event, func, select
 
 from tidemark.airflow import provider
 from tidemark.suggestions import did_you_mean
@@ -196,18 +197,42 @@ def _create(
 ) -> int:
     with create_session() as session:
         latest = resolve_run_on_latest_version(None, args.dag_id, session, fallback=True)
-    created = _create_backfill(
-        dag_id=args.dag_id,
-        from_date=args.start_date,
-        to_date=args.end_date,
-        max_active_runs=args.max_active_runs or dag.max_active_runs,
-        reverse=args.run_backwards,
-        dag_run_conf=conf,
-        triggering_user_name=getuser(),
-        reprocess_behavior=reprocess,
-        run_on_latest_version=latest,
-    )
+    with _sqlite_waits():
+        created = _create_backfill(
+            dag_id=args.dag_id,
+            from_date=args.start_date,
+            to_date=args.end_date,
+            max_active_runs=args.max_active_runs or dag.max_active_runs,
+            reverse=args.run_backwards,
+            dag_run_conf=conf,
+            triggering_user_name=getuser(),
+            reprocess_behavior=reprocess,
+            run_on_latest_version=latest,
+        )
     return int(created.id)
+
+
+@contextlib.contextmanager
+def _sqlite_waits() -> Iterator[None]:
+    """Let SQLite wait for the scheduler's writes instead of failing on them.
+
+    Airflow reads, then writes in the same transaction; if somebody else has written in between,
+    SQLite answers "database is locked" at once, however long the timeout. A transaction that says
+    at its beginning that it will write waits its turn.
+    """
+    engine = airflow_settings.get_engine()  # type: ignore[no-untyped-call]
+    if engine.dialect.name != "sqlite":
+        yield
+        return
+    event.listen(engine, "begin", _begin_immediate)
+    try:
+        yield
+    finally:
+        event.remove(engine, "begin", _begin_immediate)
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _nothing(args: Namespace, dag: SerializedDAG) -> None:
