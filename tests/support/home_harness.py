@@ -20,7 +20,7 @@ import polars as pl
 
 PROJECT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-_UI_SECONDS = 180
+_UI_SECONDS = 400
 _END_SECONDS = 60
 
 
