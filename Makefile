@@ -12,8 +12,8 @@ export TIDEMARK_HOME
 UV_VERSION := 0.13.8
 UV := UV_CACHE_DIR=$(CURDIR)/.venv/cache UV_PYTHON_DOWNLOADS=never $(BIN)/uv
 TESTS ?= tests
-# Test processes side by side, of about 1.5 GB each.
-WORKERS ?= 2
+# Test processes side by side, of about 1.5 GB each; 0: the tests run in one.
+WORKERS ?= 0
 PORT ?= 8080
 
 .PHONY: help setup demo ui test lint lock docs soak bench clean

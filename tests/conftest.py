@@ -9,6 +9,7 @@ import pytest
 _TESTS = Path(__file__).parent
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep Airflow's tests, Spark's tests and each file of whole Dag runs in one process each."""
     for item in items:
