@@ -12,8 +12,8 @@ export TIDEMARK_HOME
 UV_VERSION := 0.13.8
 UV := UV_CACHE_DIR=$(CURDIR)/.venv/cache UV_PYTHON_DOWNLOADS=never $(BIN)/uv
 TESTS ?= tests
-# Test processes side by side, of about 1.5 GB each; 0: the tests run in one.
-WORKERS ?= 0
+# Test processes side by side, of about 1.5 GB each; 0: all tests in one process.
+WORKERS ?= 2
 PORT ?= 8080
 
 .PHONY: help setup demo ui test lint lock docs soak bench clean
@@ -32,7 +32,7 @@ ui: $(READY) ## Airflow's UI on localhost with the demo's home; Ctrl-C stops it
 
 test: $(READY) ## lint and every test
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(TESTS)
 
 lint: $(READY) ## ruff, mypy, import-linter, the metadata
 	@$(BIN)/ruff check .

@@ -83,11 +83,10 @@ def lookup_watermark(job: TableJob) -> dict[str, Any]:
         ``table``; ``low``, the watermark or None; ``note``, what is worth telling, or None.
 
     Raises:
-        StateError: ``cdc.json`` can't be read, or is of another cursor column.
+        StateError: ``cdc.json`` can't be read.
     """
     name = job.table.lake_name
     state = load_state(job.store, job.lake, name)
-    check_same_cursor(job.lake, name, state, job.table.cursor)
     note = None
     if state.foreign and state.cdc is not None:
         note = (
@@ -116,7 +115,7 @@ def copy_to_bronze(
     Raises:
         SourceError: The source refuses for good.
         ConfigError: The metadata does not go with the table.
-        StateError: The watermark is no value of the cursor, or ahead of the source's clock.
+        StateError: The watermark is no value of this cursor, or ahead of the source's clock.
         SourceUnavailable: The source does not answer now; retry.
         ReadOvertaken: A later read has begun; retry.
         LakeError: The lake refuses.
@@ -127,6 +126,8 @@ def copy_to_bronze(
     _remove_leftovers(job, state, sequence)
     with open_source(job.url, job.table) as connection:
         source = describe(connection, job.table)
+        if interval is None:
+            check_same_cursor(job.lake, name, state, job.table.cursor)
         kind = cursor_kind(job.table, source.columns)
         plan = _plan(connection, job.table, kind, lookup["low"], interval)
         facts = _Facts(job, state, sequence, source, kind, plan)
