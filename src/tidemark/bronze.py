@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tidemark.digest import DIGEST_TYPE
@@ -32,13 +33,29 @@ class ReadStamp:
 
     Attributes:
         sequence: The read's reserved sequence, UTC.
-        operation: insert, update, upsert or delete.
         run_id: The Dag run that read it.
     """
 
     sequence: datetime
-    operation: str
     run_id: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of each row of a batch.
+
+    Attributes:
+        operations: insert, update, upsert or delete.
+        digests: From `digest.row_digests`; NULL for a delete.
+        source_sequences: The source's own number of the change; NULL where it has none.
+        versions: 0, 1, … of the versions of one key within the read; each later one is newer by a
+            microsecond. None: there is one of each.
+    """
+
+    operations: pa.Array
+    digests: pa.Array
+    source_sequences: pa.Array | None = None
+    versions: pa.Array | None = None
 
 
 def bronze_schema(source: pa.Schema) -> pa.Schema:
@@ -46,14 +63,18 @@ def bronze_schema(source: pa.Schema) -> pa.Schema:
     return pa.schema([*source, *META_FIELDS])
 
 
-def stamp(rows: pa.RecordBatch, digests: pa.Array, read: ReadStamp) -> pa.RecordBatch:
+def stamp(rows: pa.RecordBatch, facts: Facts, read: ReadStamp) -> pa.RecordBatch:
     """Put Tidemark's columns behind a batch's own."""
     size = rows.num_rows
+    sequences = pa.repeat(pa.scalar(read.sequence, META_FIELDS[0].type), size)
+    if facts.versions is not None:
+        sequences = pc.add(sequences, facts.versions.cast(pa.duration("us")))
+    numbers = facts.source_sequences
     meta = [
-        pa.repeat(pa.scalar(read.sequence, META_FIELDS[0].type), size),
-        pa.repeat(pa.scalar(read.operation), size),
-        pa.nulls(size, pa.string()),
-        digests,
+        sequences,
+        facts.operations,
+        pa.nulls(size, pa.string()) if numbers is None else numbers,
+        facts.digests,
         pa.repeat(pa.scalar(read.run_id), size),
     ]
     return pa.RecordBatch.from_arrays([*rows.columns, *meta], schema=bronze_schema(rows.schema))

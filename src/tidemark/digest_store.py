@@ -38,13 +38,20 @@ class SeenDigests:
 
 
 @contextlib.contextmanager
-def digest_file(path: Path, cursor: str, tail: str) -> Iterator[Keep]:
-    """Open the file of this read's digests; the value keeps those of rows at or after `tail`."""
+def digest_file(path: Path, cursor: str, tail: str | None) -> Iterator[Keep]:
+    """Open the file of this read's digests.
+
+    The value keeps those of the rows that the next read reads again: at or after `tail` (None:
+    none is), and without a cursor.
+    """
     with ParquetFile(path, _SCHEMA) as file:
 
         def keep(batch: pa.RecordBatch, digests: pa.Array) -> None:
             column = batch.column(cursor)
-            late = pc.greater_equal(column, _bound(tail, column.type))
+            late = pc.is_null(column)
+            if tail is not None:
+                again = pc.greater_equal(column, _bound(tail, column.type))
+                late = pc.or_(late, pc.fill_null(again, fill_value=False))
             file.write(pa.RecordBatch.from_arrays([digests.filter(late)], schema=_SCHEMA))
 
         yield keep

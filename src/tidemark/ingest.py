@@ -10,30 +10,21 @@ Every value that goes in or out is plain JSON, so that a scheduler can pass it o
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import sqlalchemy as sa
 
-from tidemark.bronze import ParquetFile, ReadStamp, bronze_schema, stamp
-from tidemark.digest import row_digests
-from tidemark.digest_store import SeenDigests, digest_file, load_digests
-from tidemark.errors import StateError
-from tidemark.extract import watermark as strategy
-from tidemark.extract.source import (
-    SourceTable,
-    cursor_kind,
-    describe,
-    fitting_lookback,
-    open_source,
-)
-from tidemark.layout import Lake, sequence_of
-from tidemark.metadata import Table
-from tidemark.storage import Store
+from tidemark.digest_store import SeenDigests, load_digests
+from tidemark.extract import watermark
+from tidemark.extract.choice import Choice, choose
+from tidemark.extract.source import OpenSource, cursor_kind, describe, open_source
+from tidemark.extract.strategy import Ask, ReadPlan
+from tidemark.known_rows import LakeTable, from_lake, from_snapshot, has_bronze
+from tidemark.landing import Counts, Landing, TableJob, land
+from tidemark.layout import sequence_of
 from tidemark.watermark import (
     Advance,
     TableState,
@@ -41,39 +32,15 @@ from tidemark.watermark import (
     check_not_overtaken,
     check_same_cursor,
     load_state,
-    place,
     reserve,
 )
-from tidemark.windows import (
-    Interval,
-    Kind,
-    Window,
-    earlier,
-    interval_window,
-    ordinal,
-    plan_window,
-)
+from tidemark.windows import Interval
+
+__all__ = [
+    "TableJob", "advance_watermark", "copy_to_bronze", "discard_empty", "lookup_watermark",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TableJob:
-    """One table of one run.
-
-    Attributes:
-        store: The lake's storage.
-        lake: The lake's layout.
-        table: The table's metadata.
-        run_id: The Dag run's id.
-        url: The source as a SQLAlchemy URL; it may hold a password and is never shown.
-    """
-
-    store: Store
-    lake: Lake
-    table: Table
-    run_id: str
-    url: str = field(repr=False)
 
 
 def lookup_watermark(job: TableJob) -> dict[str, Any]:
@@ -100,17 +67,17 @@ def lookup_watermark(job: TableJob) -> dict[str, Any]:
 def copy_to_bronze(
     job: TableJob, lookup: dict[str, Any], interval: Interval | None = None
 ) -> dict[str, Any]:
-    """Copy the rows of a window into one new bronze file.
+    """Copy what has changed into one new bronze file.
 
     Args:
         job: The table.
         lookup: What `lookup_watermark` gave.
-        interval: Replaces the watermark's window, for a backfill or a refresh of a date range.
+        interval: Replaces the strategy's own window, for a backfill or a refresh of a date range.
 
     Returns:
-        The facts of the read: ``rows`` published, ``read``, ``unchanged``, ``file``,
-        ``temporary``, ``sequence``, ``low``, ``high``, ``kind``, ``window``, ``digests``,
-        ``backfill``, ``not_seen``, ``note``.
+        The facts of the read: ``rows`` published, of these ``deleted``, ``read``, ``unchanged``,
+        ``file``, ``temporary``, ``sequence``, ``low``, ``high``, ``kind``, ``window``,
+        ``strategy``, ``position``, ``anew``, ``digests``, ``backfill``, ``not_seen``, ``note``.
 
     Raises:
         SourceError: The source refuses for good.
@@ -124,24 +91,20 @@ def copy_to_bronze(
     sequence = reserve(job.store, job.lake, name)
     state = load_state(job.store, job.lake, name)
     _remove_leftovers(job, state, sequence)
-    with open_source(job.url, job.table) as connection:
-        source = describe(connection, job.table)
-        if interval is None:
-            check_same_cursor(job.lake, name, state, job.table.cursor)
-        kind = cursor_kind(job.table, source.columns)
-        plan = _plan(connection, job.table, kind, lookup["low"], interval)
-        facts = _Facts(job, state, sequence, source, kind, plan)
-        counts = _read(connection, facts) if plan.window else _Counts()
+    with open_source(job.url, job.table) as source:
+        read = plan_read(job, state, source, lookup["low"], interval)
+        landing = _landing(job, state, source, sequence, read)
+        counts = land(landing)
     if counts.published:
         check_not_overtaken(job.store, job.lake, name, sequence)
-        job.store.publish(facts.temporary, facts.file)
-    result = _result(facts, counts, lookup)
+        job.store.publish(landing.temporary, landing.file)
+    result = _result(landing, read, counts, lookup)
     logger.info("table %s: %s rows published, %s", name, counts.published, result["window"])
     return result
 
 
 def advance_watermark(job: TableJob, copied: dict[str, Any]) -> dict[str, Any]:
-    """Move the watermark to the read's `high`, forward only; a backfill never moves it.
+    """Store what the read left behind; the watermark moves forward only, and by no backfill.
 
     Returns:
         ``watermark``, as it is stored now, and ``moved``.
@@ -155,6 +118,9 @@ def advance_watermark(job: TableJob, copied: dict[str, Any]) -> dict[str, Any]:
         high=copied["high"],
         digests=copied["digests"],
         cursor=job.table.cursor,
+        strategy=copied["strategy"],
+        position=copied["position"],
+        anew=copied["anew"],
     )
     after = advance(job.store, job.lake, name, copied["kind"], step)
     if before.digests and after.digests != before.digests:
@@ -163,135 +129,104 @@ def advance_watermark(job: TableJob, copied: dict[str, Any]) -> dict[str, Any]:
 
 
 def discard_empty(job: TableJob, copied: dict[str, Any]) -> None:
-    """Remove what an empty read left behind; nothing of it was ever visible."""
-    for path in (copied["temporary"], copied["digests"]):
-        if path:
-            job.store.remove(path)
+    """Remove what an empty read left behind; nothing of it was ever visible.
+
+    How far a change log was read is stored all the same: the log forgets what is old, and a quiet
+    table would one day have to be read whole again.
+    """
+    if copied["temporary"]:
+        job.store.remove(copied["temporary"])
+    state = load_state(job.store, job.lake, job.table.lake_name)
+    if copied["position"] != dict(state.position) and not copied["backfill"]:
+        advance_watermark(job, copied)
+    elif copied["digests"]:
+        job.store.remove(copied["digests"])
 
 
 @dataclass(frozen=True)
-class _Plan:
-    window: Window | None
-    frontier: strategy.Frontier | None
-    backfill: bool
-    note: str | None = None
+class PlannedRead:
+    """A read that has been planned at the source.
+
+    Attributes:
+        choice: The strategy.
+        ask: What it was asked.
+        plan: What it wants to read.
+        anew: Why the whole table is read and nothing that was stored counts; None: it is not.
+    """
+
+    choice: Choice
+    ask: Ask
+    plan: ReadPlan
+    anew: str | None
 
 
-@dataclass(frozen=True)
-class _Counts:
-    read: int = 0
-    published: int = 0
+def plan_read(
+    job: TableJob, state: TableState, source: OpenSource, low: str | None, interval: Interval | None
+) -> PlannedRead:
+    """Plan a table's next read; nothing is written.
 
-
-@dataclass(frozen=True)
-class _Facts:
-    job: TableJob
-    state: TableState
-    sequence: datetime
-    source: SourceTable
-    kind: Kind
-    plan: _Plan
-
-    @property
-    def file(self) -> str:
-        return self.job.lake.bronze_file(self.job.table.lake_name, self.sequence)
-
-    @property
-    def temporary(self) -> str:
-        return self.job.lake.temporary_file(self.job.table.lake_name, self.sequence)
-
-    @property
-    def digests(self) -> str:
-        return self.job.lake.digest_file(self.job.table.lake_name, self.sequence)
-
-    @property
-    def window(self) -> str:
-        window = self.plan.window
-        return window.describe(self.job.table.cursor) if window else "nothing to read"
-
-
-def _plan(
-    connection: sa.Connection, table: Table, kind: Kind, low: str | None, interval: Interval | None
-) -> _Plan:
+    Raises:
+        TidemarkError: As in `copy_to_bronze`.
+    """
+    table = job.table
+    described = describe(source, table)
+    choice = choose(source, table)
+    ask = Ask(source, described, table, cursor_kind(table, described.columns))
     if interval is not None:
-        window = interval_window(kind, interval, table.cursor_timezone)
-        note = None
-        if window is None:
-            note = (
-                f"table {table.name}: left out, its cursor {table.cursor!r} is no time and a "
-                "date range can't select by it"
-            )
-            logger.warning(note)
-        return _Plan(window, None, backfill=True, note=note)
-    if low is not None:
-        place(table.lake_name, kind, low)
-    frontier = strategy.find_frontier(connection, table, kind)
-    if low is not None and frontier.now is not None:
-        _check_not_ahead(table, kind, low, frontier.now)
-    window = plan_window(kind, low, frontier.newest, fitting_lookback(table, kind))
-    return _Plan(window, frontier, backfill=False)
+        return PlannedRead(choice, ask, watermark.plan_interval(ask, interval), None)
+    if choice.name == "watermark":
+        check_same_cursor(job.lake, table.lake_name, state, table.cursor or "")
+    known = has_bronze(_lake_table(job, described.columns))
+    anew = _reason_to_begin_anew(job, state, choice)
+    ask = replace(ask, known=known)
+    if anew is None:
+        ask = replace(ask, low=low, position=state.position)
+    plan = choice.strategy.plan(ask)
+    if plan.whole and not plan.compared and anew is None:
+        anew = plan.note or "the strategy has nothing to go on from"
+    return PlannedRead(choice, ask, plan, anew if known else None)
 
 
-def _check_not_ahead(table: Table, kind: Kind, low: str, now: str) -> None:
-    if ordinal(kind, low) > ordinal(kind, now):
-        name = table.lake_name
-        message = (
-            f"table {name}: the watermark {low} in bronze/{name}_cdc/cdc.json is ahead of the "
-            f"source's clock, {now}: rows that change until then would be passed over. Set its "
-            '"cdc" to a value from which to read on, or delete the file: then the whole table is '
-            "read again. Say `future: take` in config/ if the cursor is no time of change"
-        )
-        raise StateError(message)
+def _reason_to_begin_anew(job: TableJob, state: TableState, choice: Choice) -> str | None:
+    # Whatever reads by the cursor goes on from where ADF, or an older release, came to.
+    before = state.strategy or ("watermark" if state.cdc is not None else None)
+    if before is None:
+        return "there is no state of an earlier read"
+    if state.foreign and choice.name != "watermark":
+        return "cdc.json was last written by another tool (ADF)"
+    if before != choice.name:
+        return f"the strategy was {before} and is {choice.name} now"
+    if choice.name == "snapshot" and not _exists(job, state.digests):
+        return "what the last snapshot left is gone"
+    return None
 
 
-def _read(connection: sa.Connection, facts: _Facts) -> _Counts:
-    job, window = facts.job, facts.plan.window
-    if window is None:
-        return _Counts()
-    where = strategy.condition(job.table, facts.kind, window)
-    strategy.check_key_is_unique(connection, job.table, facts.source, where)
-    batches = strategy.read(connection, job.table, facts.source, where)
-    path = job.store.local_path(facts.temporary)
-    about = {"run_id": job.run_id, "window": facts.window}
-    with ParquetFile(path, bronze_schema(facts.source.columns), about) as bronze:
-        if facts.plan.backfill:
-            return _write(batches, facts, bronze, seen=None, keep=None)
-        seen = _seen_digests(facts)
-        lookback = fitting_lookback(job.table, facts.kind)
-        tail = earlier(facts.kind, window.high or "", lookback)
-        with digest_file(job.store.local_path(facts.digests), job.table.cursor, tail) as keep:
-            return _write(batches, facts, bronze, seen, keep)
+def _landing(
+    job: TableJob, state: TableState, source: OpenSource, sequence: datetime, read: PlannedRead
+) -> Landing:
+    plan, columns = read.plan, read.ask.described.columns
+    landing = Landing(job, source, read.ask.described, plan, sequence)
+    lake_table = _lake_table(job, columns)
+    if plan.compared and read.anew is None and state.digests and read.ask.known:
+        known: Iterable[pa.RecordBatch] = from_snapshot(lake_table, state.digests, state.advanced)
+        return replace(landing, known=known, has_baseline=True)
+    if plan.whole and read.ask.known:
+        return replace(landing, known=from_lake(lake_table))
+    seen = _seen_digests(job, state) if plan.remembers and read.anew is None else None
+    return replace(landing, seen=seen)
 
 
-def _write(
-    batches: Iterator[pa.RecordBatch],
-    facts: _Facts,
-    bronze: ParquetFile,
-    seen: SeenDigests | None,
-    keep: Any,
-) -> _Counts:
-    names = facts.source.columns.names
-    read = ReadStamp(facts.sequence, "upsert", facts.job.run_id)
-    total = 0
-    for batch in batches:
-        total += batch.num_rows
-        digests = row_digests(batch, names)
-        if keep is not None:
-            keep(batch, digests)
-        fresh = pc.invert(seen.contains(digests)) if seen else None
-        stamped = stamp(batch, digests, read)
-        bronze.write(stamped.filter(fresh) if fresh is not None else stamped)
-        logger.info("table %s: %s rows read", facts.job.table.lake_name, f"{total:,}")
-    return _Counts(read=total, published=bronze.rows)
+def _lake_table(job: TableJob, columns: pa.Schema) -> LakeTable:
+    key = pa.schema([columns.field(name) for name in job.table.key])
+    return LakeTable(job.store, job.lake, job.table.lake_name, key)
 
 
-def _seen_digests(facts: _Facts) -> SeenDigests | None:
+def _seen_digests(job: TableJob, state: TableState) -> SeenDigests | None:
     """Load the digests of the last read, unless anything was published since.
 
     A later file (of a backfill, or of a read that was killed before it advanced) may hold another
     version of a row. Were the row now back at its old version, its old digest would hide it.
     """
-    job, state = facts.job, facts.state
     names = job.store.names(job.lake.bronze_folder(job.table.lake_name))
     newest = max((s for s in map(sequence_of, names) if s), default=None)
     if state.digests is None or newest is None or state.advanced is None:
@@ -299,6 +234,11 @@ def _seen_digests(facts: _Facts) -> SeenDigests | None:
     if newest > state.advanced:
         return None
     return load_digests(job.store.local_path(state.digests))
+
+
+def _exists(job: TableJob, file: str | None) -> bool:
+    folder, _, name = (file or "").rpartition("/")
+    return name in job.store.names(folder) if name else False
 
 
 def _remove_leftovers(job: TableJob, state: TableState, sequence: datetime) -> None:
@@ -315,27 +255,33 @@ def _remove_leftovers(job: TableJob, state: TableState, sequence: datetime) -> N
                 job.store.remove(path)
 
 
-def _result(facts: _Facts, counts: _Counts, lookup: dict[str, Any]) -> dict[str, Any]:
-    window, frontier = facts.plan.window, facts.plan.frontier
-    seen = {} if frontier is None else asdict(frontier)
+def _result(
+    landing: Landing, read: PlannedRead, counts: Counts, lookup: dict[str, Any]
+) -> dict[str, Any]:
+    plan, written = read.plan, read.plan.statement is not None
+    anew = f"read whole: {read.anew}" if read.anew else None
+    notes = [note for note in (lookup.get("note"), anew, plan.note) if note]
     return {
-        "table": facts.job.table.lake_name,
+        "table": landing.job.table.lake_name,
         "rows": counts.published,
+        "deleted": counts.deleted,
         "read": counts.read,
-        "unchanged": counts.read - counts.published,
-        "file": facts.file if counts.published else None,
-        "temporary": facts.temporary if window else None,
-        "sequence": facts.sequence.astimezone(UTC).isoformat(),
+        "unchanged": counts.read + counts.deleted - counts.published,
+        "file": landing.file if counts.published else None,
+        "temporary": landing.temporary if written else None,
+        "sequence": landing.sequence.astimezone(UTC).isoformat(),
         "low": lookup["low"],
-        "high": window.high if window else None,
-        "kind": facts.kind,
-        "window": facts.window,
-        "digests": facts.digests if window and not facts.plan.backfill else None,
-        "backfill": facts.plan.backfill,
-        "note": facts.plan.note or lookup.get("note"),
+        "high": plan.high,
+        "kind": read.ask.kind,
+        "window": plan.window,
+        "strategy": read.choice.name,
+        "position": dict(plan.position),
+        "anew": read.anew is not None,
+        "digests": landing.digests if written else None,
+        "backfill": plan.backfill,
+        "note": "; ".join(dict.fromkeys(notes)) or None,
         "not_seen": {
-            reason: {"count": seen[reason]["count"], "keys": list(seen[reason]["keys"])}
-            for reason in ("future", "null_cursor")
-            if seen and seen[reason]["count"]
+            reason: {"count": found.count, "keys": list(found.keys)}
+            for reason, found in plan.not_seen.items()
         },
     }

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from tidemark.digest import row_digests
 from tidemark.extract.source import cursor_kind, describe, open_source
-from tidemark.extract.watermark import read
+from tidemark.extract.strategy import columns_of, from_table, read_changes
 from tidemark.lake_tables import scan
 from tidemark.layout import Lake
 from tidemark.metadata import Table
@@ -57,16 +57,19 @@ def read_source(url: str, table: Table) -> SourceState:
     """Read a whole table of the source and digest each row; memory grows with the table."""
     digests: dict[Key, bytes] = {}
     cursors: dict[Key, int | None] = {}
-    with open_source(url, table) as connection:
-        source = describe(connection, table)
-        kind = cursor_kind(table, source.columns)
-        for batch in read(connection, table, source, sa.true()):
-            keys = list(_keys(batch.select(list(table.key)).to_pylist(), table.key))
-            texts = batch.column(table.cursor).to_pylist()
-            values = row_digests(batch, source.columns.names).to_pylist()
+    with open_source(url, table) as source:
+        described = describe(source, table)
+        kind = cursor_kind(table, described.columns)
+        whole = sa.select(*columns_of(described)).select_from(from_table(table))
+        for changes in read_changes(source.connection, whole, described.columns, table.name):
+            rows = changes.rows
+            keys = list(_keys(rows.select(list(table.key)).to_pylist(), table.key))
+            values = row_digests(rows, described.columns.names).to_pylist()
             digests.update(zip(keys, values, strict=True))
-            places = (None if text is None else ordinal(kind, str(text)) for text in texts)
-            cursors.update(zip(keys, places, strict=True))
+            if kind is not None:
+                texts = rows.column(table.cursor).to_pylist()
+                places = (None if text is None else ordinal(kind, str(text)) for text in texts)
+                cursors.update(zip(keys, places, strict=True))
     return SourceState(digests, cursors)
 
 

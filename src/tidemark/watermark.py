@@ -10,8 +10,8 @@ The file changes by compare-and-set only: of two writers one wins and the other 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -34,6 +34,8 @@ class TableState:
         advanced: The sequence of the newest read that moved the watermark, UTC.
         digests: The file of the digests that this read left behind.
         cursor: The column that `cdc` is a value of; None where ADF wrote the file.
+        strategy: The strategy that read the table last; None where ADF wrote the file.
+        position: What this strategy goes on from, as it left it.
         foreign: Whether another writer (ADF) wrote the file last.
         version: The file's version, for the next compare-and-set; None: no file.
     """
@@ -43,6 +45,8 @@ class TableState:
     advanced: datetime | None = None
     digests: str | None = None
     cursor: str | None = None
+    strategy: str | None = None
+    position: Mapping[str, str] = field(default_factory=dict)
     foreign: bool = False
     version: str | None = None
 
@@ -106,7 +110,7 @@ def check_not_overtaken(store: Store, lake: Lake, table: str, sequence: datetime
         raise ReadOvertaken(message)
 
 
-def check_same_cursor(lake: Lake, table: str, state: TableState, cursor: str) -> None:
+def check_same_cursor(lake: Lake, table: str, state: TableState, cursor: str | None) -> None:
     """Refuse to go on from a watermark that is a value of another column.
 
     Raises:
@@ -128,19 +132,28 @@ class Advance:
 
     Attributes:
         sequence: The read's own, UTC.
-        high: The cursor value up to which all rows are now in bronze.
+        high: The cursor value up to which all rows are now in bronze; None: no such value.
         digests: The digests' file of that read, relative to the lake.
         cursor: The column that `high` is a value of.
+        strategy: The strategy that read.
+        position: What it goes on from.
+        anew: The read was a full reload: the watermark may go back.
     """
 
     sequence: datetime
-    high: str
+    high: str | None
     digests: str | None
     cursor: str | None = None
+    strategy: str | None = None
+    position: Mapping[str, str] = field(default_factory=dict)
+    anew: bool = False
 
 
-def advance(store: Store, lake: Lake, table: str, kind: Kind, step: Advance) -> TableState:
-    """Move a table's watermark forward; a step that isn't forward is a successful no-op.
+def advance(store: Store, lake: Lake, table: str, kind: Kind | None, step: Advance) -> TableState:
+    """Store what a read left behind; of two reads the later one counts.
+
+    The watermark moves forward only, but for a full reload, which begins anew: a step that isn't
+    forward is a successful no-op.
 
     Returns:
         The state that is stored afterwards.
@@ -148,15 +161,24 @@ def advance(store: Store, lake: Lake, table: str, kind: Kind, step: Advance) -> 
 
     def change(state: TableState) -> TableState:
         late = state.advanced is not None and step.sequence <= state.advanced
-        stored = None if state.cdc is None else place(table, kind, state.cdc)
-        if late or (stored is not None and ordinal(kind, step.high) < stored):
+        back = not step.anew and _is_back(table, kind, state.cdc, step.high)
+        if late or (back and step.strategy in {None, "watermark"}):
             return state
+        # Who goes on from something else than the watermark may find its newest row deleted.
+        kept = state.cdc if back or (step.high is None and not step.anew) else step.high
         return replace(
             state,
-            cdc=step.high, advanced=step.sequence, digests=step.digests, cursor=step.cursor,
+            cdc=kept, advanced=step.sequence, digests=step.digests, cursor=step.cursor,
+            strategy=step.strategy, position=dict(step.position),
         )  # fmt: skip
 
     return _update(store, lake, table, change)
+
+
+def _is_back(table: str, kind: Kind | None, stored: str | None, high: str | None) -> bool:
+    if stored is None or high is None or kind is None:
+        return False
+    return ordinal(kind, high) < place(table, kind, stored)
 
 
 def place(table: str, kind: Kind, cdc: str) -> int:
@@ -200,6 +222,8 @@ def _format(state: TableState) -> bytes:
         "advanced": state.advanced.isoformat() if state.advanced else None,
         "digests": state.digests,
         "cursor": state.cursor,
+        "strategy": state.strategy,
+        "position": dict(state.position),
     }
     return json.dumps({"cdc": state.cdc, "tidemark": own}).encode()
 
@@ -216,6 +240,8 @@ def _parse(path: str, content: Content) -> TableState:
             advanced=_moment(stored.get("advanced")),
             digests=stored.get("digests"),
             cursor=stored.get("cursor"),
+            strategy=stored.get("strategy"),
+            position=dict(stored.get("position") or {}),
             foreign=own is None,
             version=content.version,
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,6 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from tidemark.errors import LakeError
 from tidemark.ingest import (
     TableJob,
     advance_watermark,
@@ -24,6 +27,9 @@ from tidemark.storage import LocalStore
 from tidemark.watermark import TableState, load_state
 from tidemark.windows import Interval
 
+SOAK = os.environ.get("TIDEMARK_SOAK") == "1"
+# Memory instead of a disk, where there is one: each step waits for the disk several times.
+FAST = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 DIM_USER = (
     "CREATE TABLE DimUser (user_id INTEGER PRIMARY KEY, user_name TEXT, updated_at TIMESTAMP)"
 )
@@ -34,11 +40,22 @@ def load_table(folder: Path, fields: str = "", name: str = "DimUser") -> Table:
     path = folder / "config" / "spotify.yaml"
     path.parent.mkdir(exist_ok=True)
     defaults = {"key": "user_id", "cursor": "updated_at"}
-    missing = "".join(f"{k}: {v}, " for k, v in defaults.items() if f"{k}:" not in fields)
+    missing = "".join(
+        f"{k}: {v}, " for k, v in defaults.items() if not re.search(rf"(^|[ ,]){k}:", fields)
+    )
     path.write_text(
         "source: {connection: spotify_sql}\ntables:\n" + f"  {name}: {{{missing}{fields}}}\n"
     )
     return load_source(path).tables[name]
+
+
+@dataclass(frozen=True)
+class InterruptedStore(LocalStore):
+    """A disk that stops at publishing, as a killed process does."""
+
+    def publish(self, temporary: str, final: str) -> None:
+        message = f"{temporary} → {final}: interrupted"
+        raise LakeError(message)
 
 
 @dataclass
@@ -136,6 +153,8 @@ class World:
         for row in self.bronze():
             key = tuple(row[column] for column in self.table.key)
             newest[key] = {k: v for k, v in row.items() if not k.startswith("_")}
+            if row["_operation"] == "delete":
+                del newest[key]
         return newest
 
 

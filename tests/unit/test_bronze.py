@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tidemark.bronze import META_COLUMNS, ParquetFile, ReadStamp, bronze_schema, stamp
+from tidemark.bronze import META_COLUMNS, Facts, ParquetFile, ReadStamp, bronze_schema, stamp
 from tidemark.digest import row_digests
 from tidemark.errors import LakeError
 
@@ -41,7 +41,7 @@ ROW = {
     "blob": b"\x00\xff",
 }
 EMPTY = dict.fromkeys(ROW)
-READ = ReadStamp(datetime(2026, 1, 2, 3, 4, 5, 678901, UTC), "upsert", "run-1")
+READ = ReadStamp(datetime(2026, 1, 2, 3, 4, 5, 678901, UTC), "run-1")
 
 FULL_DISK = """
 import resource, sys
@@ -62,7 +62,11 @@ except LakeError as error:
 
 def batch() -> pa.RecordBatch:
     rows = pa.RecordBatch.from_pylist([ROW, EMPTY], SOURCE)
-    return stamp(rows, row_digests(rows, SOURCE.names), READ)
+    return stamp(
+        rows,
+        Facts(pa.repeat(pa.scalar("upsert"), rows.num_rows), row_digests(rows, SOURCE.names)),
+        READ,
+    )
 
 
 def test_a_file_keeps_the_sources_types_and_columns_first(tmp_path: Path) -> None:

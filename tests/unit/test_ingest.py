@@ -19,10 +19,9 @@ import pyarrow.parquet as pq
 import pytest
 from core_harness import DIM_USER, World, load_table, make_world
 
-from tidemark import ingest
+from tidemark import landing
 from tidemark.bronze import META_COLUMNS
 from tidemark.errors import ConfigError, LakeError, ReadOvertaken, StateError, is_transient
-from tidemark.extract import watermark as strategy
 from tidemark.ingest import advance_watermark, copy_to_bronze, discard_empty, lookup_watermark
 from tidemark.storage import LocalStore
 from tidemark.watermark import reserve
@@ -136,7 +135,8 @@ def test_a_row_changed_back_after_a_backfill_is_copied(world: World) -> None:
 # --- what is not seen
 
 
-def test_future_rows_are_held_and_named_until_their_time(world: World) -> None:
+def test_future_rows_are_held_and_named_until_their_time(tmp_path: Path) -> None:
+    world = make_world(tmp_path, fields="null_cursor: exclude")
     future = f"{datetime.now(UTC).replace(tzinfo=None) + timedelta(seconds=1.5)}"
     world.put((1, "a", TEN), (2, "soon", future))
     world.put(*((i, "far", "2099-01-01 00:00:00") for i in range(10, 25)))
@@ -326,14 +326,14 @@ def test_a_read_that_never_published_is_done_by_the_next(world: World) -> None:
 def test_an_overtaken_read_publishes_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.put((1, "a", TEN))
     late: list[dict[str, Any]] = []
-    plain = strategy.read
+    plain = landing.read_changes
 
     def overtaken(*arguments: Any, **options: Any) -> Any:
-        monkeypatch.setattr(strategy, "read", plain)
+        monkeypatch.setattr(landing, "read_changes", plain)
         yield from plain(*arguments, **options)
         late.append(world.run())  # a whole other run, between this one's read and its publishing
 
-    monkeypatch.setattr(ingest.strategy, "read", overtaken)
+    monkeypatch.setattr(landing, "read_changes", overtaken)
     with pytest.raises(ReadOvertaken, match="DimUser") as caught:
         world.copy()
     assert is_transient(caught.value)

@@ -13,8 +13,8 @@ from core_harness import World, make_world
 
 SMALL_BATCHES = """
 import functools
-from tidemark.extract import watermark as strategy
-strategy.read = functools.partial(strategy.read, batch_rows=5_000)
+from tidemark import landing
+landing.read_changes = functools.partial(landing.read_changes, batch_rows=5_000)
 """
 
 COPY = """

@@ -7,7 +7,6 @@ The oracle knows the source's rows, the documented window and nothing else: no d
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,30 +14,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from core_harness import DIM_USER, World, make_world
+from core_harness import DIM_USER, FAST, SOAK, InterruptedStore, World, make_world
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tidemark.errors import LakeError
-from tidemark.storage import LocalStore
 from tidemark.windows import Interval
 
-SOAK = os.environ.get("TIDEMARK_SOAK") == "1"
-# Memory instead of a disk, where there is one: each step waits for the disk several times.
-FAST = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 T0 = datetime(2026, 1, 1)
 LOOKBACK = 60
 KEYS = st.integers(1, 4)
 NAMES = st.sampled_from(["a", "b"])
-
-
-@dataclass(frozen=True)
-class InterruptedStore(LocalStore):
-    """A disk that stops at publishing, as a killed process does."""
-
-    def publish(self, temporary: str, final: str) -> None:
-        message = f"{temporary} → {final}: interrupted"
-        raise LakeError(message)
 
 
 @dataclass(frozen=True)
@@ -49,6 +35,7 @@ class Clock:
     fields: str
     stored: Callable[[int], Any]
     far: Any
+    takes_null: bool = False
 
 
 def _stamp(minute: int) -> str:
@@ -59,10 +46,11 @@ def _stamp(minute: int) -> str:
 
 CLOCKS = st.sampled_from(
     [
-        Clock(DIM_USER, "lookback: 60m", _stamp, "2099-01-01 00:00:00"),
+        Clock(DIM_USER, "lookback: 60m, null_cursor: exclude", _stamp, "2099-01-01 00:00:00"),
+        Clock(DIM_USER, "lookback: 60m", _stamp, "2099-01-01 00:00:00", takes_null=True),
         Clock(
             DIM_USER.replace("TIMESTAMP", "INTEGER"),
-            f"lookback: {LOOKBACK}",
+            f"lookback: {LOOKBACK}, null_cursor: exclude",
             lambda n: n + 500,
             None,
         ),
@@ -88,7 +76,9 @@ class Life:
         self.source[key] = (name, minute)
         cursor = None if minute is None else self.clock.stored(minute)
         self.world.put((key, name, cursor))
-        sight = minute is not None and (self.low is None or minute >= self.low - LOOKBACK)
+        sight = self.clock.takes_null
+        if minute is not None:
+            sight = self.low is None or minute >= self.low - LOOKBACK
         (self.seeable.add if sight else self.seeable.discard)(key)
         self.newest = max(self.newest, minute or 0)
 
@@ -115,9 +105,13 @@ class Life:
         """Copy a window of the source into the oracle's lake."""
         count = 0
         for key, (name, minute) in self.source.items():
-            if minute is None or high is None or (low is not None and minute < low):
-                continue
-            if minute < high or (inclusive and minute == high):
+            if minute is None:
+                sees = self.clock.takes_null and inclusive
+            elif high is None or (low is not None and minute < low):
+                sees = False
+            else:
+                sees = minute < high or (inclusive and minute == high)
+            if sees:
                 self.lake[key] = (name, minute)
                 count += 1
         return count
@@ -179,7 +173,8 @@ class Life:
         assert len(set(sequences)) == len(self.world.published)
 
     def arrow(self, minute: int | None) -> Any:
-        assert minute is not None
+        if minute is None:
+            return None
         return minute + 500 if self.clock.far is None else T0 + timedelta(minutes=minute)
 
     def place(self, cdc: str) -> int:

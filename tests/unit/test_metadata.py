@@ -64,7 +64,9 @@ def test_a_minimal_file_has_the_documented_defaults(tmp_path: Path) -> None:
     assert source.tasks.timeout == timedelta(hours=2)
     user = source.tables["DimUser"]
     assert (user.schema_, user.lake_name, user.lookback) == ("dbo", "DimUser", timedelta(hours=1))
-    assert (user.strategy, user.future, user.rule, user.gold) == ("watermark", "hold", None, None)
+    assert (user.strategy, user.chosen_strategy) == (None, "watermark")
+    assert (user.future, user.null_cursor, user.rule) == ("hold", "include", None)
+    assert user.gold is None
 
 
 def test_the_shipped_file() -> None:

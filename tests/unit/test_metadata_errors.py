@@ -67,7 +67,8 @@ BAD_TABLES = [
     ("clock_lag: 60", "field 'clock_lag' is 60, which is no duration"),
     ("clock_lag: 99999999999d", "field 'clock_lag' is '99999999999d', which is too long"),
     ("future: hodl", "field 'future' is 'hodl', which is not allowed; did you mean 'hold'?"),
-    ("strategy: cdc", "field 'strategy' is 'cdc', which is not allowed (allowed: watermark)"),
+    ("strategy: change_trackin", ("field 'strategy' is 'change_trackin', which is not allowed; did "
+     "you mean 'change_tracking'? (allowed: watermark, snapshot, rowversion, change_tracking, cdc)")),
     ("cursor_timezone: Europe/Belin", ("field 'cursor_timezone' is 'Europe/Belin', which is no "
      "IANA time zone; did you mean 'Europe/Berlin'?")),
     ("cursor_timezone: Europe", "field 'cursor_timezone' is 'Europe', which is no IANA time zone"),
@@ -103,7 +104,8 @@ BAD_FILES = [
     (SOURCE + "tables: {}\n", "field 'tables' is {}, but "),
     (SOURCE + "tables: [DimUser]\n", "field 'tables' is ['DimUser'] (a list), but must be a map"),
     (SOURCE + "tables: {DimUser: {cursor: a}}", "table DimUser: field 'key' is missing: name the"),
-    (SOURCE + "tables: {DimUser: {key: a}}", ("table DimUser: field 'cursor' is missing: strategy "
+    (SOURCE + "tables: {DimUser: {key: a, strategy: watermark}}",
+     ("table DimUser: field 'cursor' is missing: strategy "
      "watermark needs the column that moves with each change; give it here or under 'defaults'")),
     (SOURCE + "tables: {DimUser: {key: [], cursor: a}}", "table DimUser: field 'key' is [], which"),
     (SOURCE + "tables: {DimUser: {key: [a, a], cursor: a}}", "table DimUser: field 'key' is ['a',"),
@@ -195,7 +197,7 @@ def test_all_problems_of_a_file_are_reported_together(tmp_path: Path) -> None:
         "  DimUser: {key: user_id, cursr: updated_at}\n"
         "  DimDate: {cursor: date, lake_name: dimuser, gold: {scd: 5}}\n"
     )
-    fragments = ["source.schma", "'daily'", "'cursor' is missing", "cursr", "'key' is missing",
+    fragments = ["source.schma", "'daily'", "cursr", "'key' is missing",
                  "'gold.scd' is 5", "the folder 'DimUser' is table DimUser's already"]  # fmt: skip
     lines = problems(tmp_path, text)
     assert len(lines) == len(fragments)

@@ -18,7 +18,8 @@ from core_harness import DIM_USER, World, make_world
 from tidemark.errors import ConfigError, SourceError, SourceUnavailable, is_transient
 from tidemark.extract import sqlite
 from tidemark.extract.source import SourceTable, describe, open_source
-from tidemark.extract.watermark import condition, read
+from tidemark.extract.strategy import Ask, columns_of, from_table, read_changes
+from tidemark.extract.watermark import condition
 from tidemark.windows import Window
 
 ODD = 'CREATE TABLE "Dim User" (user_id INTEGER PRIMARY KEY, "a""b""%s:c" TEXT, updated_at DATE)'
@@ -35,16 +36,19 @@ def column(folder: Path, declared: str, *values: object) -> World:
 
 
 def fetch(world: World, window: Window | None = None) -> pa.Table:
-    with open_source(world.job().url, world.table) as connection:
-        source = describe(connection, world.table)
-        where = sa.true() if window is None else condition(world.table, "timestamp", window)
-        batches = list(read(connection, world.table, source, where, batch_rows=2))
-    return pa.Table.from_batches(batches, source.columns)
+    with open_source(world.job().url, world.table) as source:
+        found = describe(source, world.table)
+        ask = Ask(source, found, world.table, "timestamp")
+        where = sa.true() if window is None else condition(ask, "timestamp", window)
+        query = sa.select(*columns_of(found)).select_from(from_table(world.table)).where(where)
+        changes = read_changes(source.connection, query, found.columns, "DimUser", batch_rows=2)
+        batches = [part.rows for part in changes]
+    return pa.Table.from_batches(batches, found.columns)
 
 
 def described(world: World) -> SourceTable:
-    with open_source(world.job().url, world.table) as connection:
-        return describe(connection, world.table)
+    with open_source(world.job().url, world.table) as source:
+        return describe(source, world.table)
 
 
 # --- types
@@ -163,9 +167,9 @@ def test_the_database_is_only_read(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     with (
         pytest.raises(SourceError, match="readonly"),
-        open_source(world.job().url, world.table) as connection,
+        open_source(world.job().url, world.table) as source,
     ):
-        connection.exec_driver_sql("DELETE FROM dbo.DimUser")
+        source.connection.exec_driver_sql("DELETE FROM dbo.DimUser")
 
 
 def test_an_odd_path_opens(tmp_path: Path) -> None:
@@ -175,8 +179,8 @@ def test_an_odd_path_opens(tmp_path: Path) -> None:
     world.put((1, "a", "2026-01-01 10:00:00"))
     with open_source(
         sa.URL.create("sqlite", database=str(world.database)).render_as_string(), world.table
-    ) as connection:
-        assert describe(connection, world.table).columns.names[0] == "user_id"
+    ) as source:
+        assert describe(source, world.table).columns.names[0] == "user_id"
 
 
 # --- cursors compare as what they are
@@ -221,8 +225,8 @@ def test_a_cursor_that_can_not_be_read_is_named_never_hidden(
 
 def test_the_sources_clock_is_utc(tmp_path: Path) -> None:
     world = make_world(tmp_path)
-    with open_source(world.job().url, world.table) as connection:
-        clock = sqlite.clock(connection)
+    with open_source(world.job().url, world.table) as source:
+        clock = sqlite.clock(source.connection)
     assert clock.utcoffset() is not None
     assert abs((datetime.now(UTC) - clock).total_seconds()) < 60
 

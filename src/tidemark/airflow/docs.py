@@ -8,13 +8,8 @@ from datetime import timedelta
 
 from tidemark.metadata import Source, Table
 from tidemark.metadata.durations import format_duration
+from tidemark.metadata.strategies import CANNOT_SEE, READS
 from tidemark.settings import load_settings
-
-# By strategy: what it can never see, so that nobody has to find out.
-_BLIND_SPOTS = {
-    "watermark": "deletes; rows without a cursor value; rows that are committed with a cursor "
-    "older than the window's lower bound (a longer `lookback` sees them)",
-}
 
 JOBS = {
     "silver": "Cleans and deduplicates the pending tables in one Spark session: appends every "
@@ -27,8 +22,8 @@ JOBS = {
 def dag_doc(source: Source) -> str:
     """Describe a source: where from, where to, its tables, and what its strategies don't see."""
     rows = "\n".join(_table_row(table) for table in source.tables.values())
-    strategies = sorted({table.strategy for table in source.tables.values()})
-    unseen = "\n".join(f"- `{name}`: {_BLIND_SPOTS[name]}" for name in strategies)
+    strategies = sorted({table.chosen_strategy for table in source.tables.values()})
+    unseen = "\n".join(f"- `{n}`: {'; '.join(CANNOT_SEE[n]) or 'nothing'}" for n in strategies)
     lake = load_settings().lake.root
     return f"""Ingests the connection `{source.source.connection}` as `{source.path.name}` says,
 into the lake `{lake}`: `bronze/<Table>`, `silver/<Table>`, `gold/<name>`.
@@ -61,6 +56,8 @@ def task_doc(function: Callable[..., object], table: Table | None = None) -> str
 
 def window_rule(table: Table) -> str:
     """Write which rows a scheduled run reads."""
+    if table.chosen_strategy != "watermark":
+        return READS[table.chosen_strategy]
     back = table.lookback
     amount = format_duration(back) if isinstance(back, timedelta) else str(back)
     lower = f"watermark - {amount}" if back else "watermark"
@@ -77,7 +74,9 @@ def broken_doc(message: str) -> str:
 def _table_row(table: Table) -> str:
     gold = f"`{table.gold.name}` (SCD {table.gold.scd})" if table.gold else "-"
     key = ", ".join(f"`{column}`" for column in table.key)
+    cursor = f"`{table.cursor}` ({table.cursor_timezone})" if table.cursor else "-"
+    strategy = table.strategy or f"{table.chosen_strategy} (unless the database has better)"
     return (
-        f"| `{table.schema_}.{table.name}` | {key} | `{table.cursor}` ({table.cursor_timezone}) "
-        f"| {table.strategy} | {window_rule(table)} | {gold} |"
+        f"| `{table.schema_}.{table.name}` | {key} | {cursor} "
+        f"| {strategy} | {window_rule(table)} | {gold} |"
     )

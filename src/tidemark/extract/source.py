@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import pyarrow as pa
 import sqlalchemy as sa
 
 from tidemark.errors import ConfigError, SourceError, SourceUnavailable
-from tidemark.extract import sqlite
+from tidemark.extract.dialect import Dialect, dialect_of
 from tidemark.metadata import Table
 from tidemark.windows import Kind
-
-_TRANSIENT = ("database is locked", "database table is locked", "disk i/o error", "busy")
 
 
 @dataclass(frozen=True)
@@ -27,15 +25,30 @@ class SourceTable:
         qualified: The name as an error shows it, ``dbo.DimUser``.
         columns: The columns in the source's order, as they will stand in bronze.
         unique: The sets of columns that the database itself keeps unique.
+        declared: The declared type of each column.
     """
 
     qualified: str
     columns: pa.Schema
     unique: tuple[frozenset[str], ...]
+    declared: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OpenSource:
+    """A source that answers.
+
+    Attributes:
+        connection: For one read.
+        dialect: The kind of database.
+    """
+
+    connection: sa.Connection
+    dialect: Dialect
 
 
 @contextlib.contextmanager
-def open_source(url: str, table: Table) -> Iterator[sa.Connection]:
+def open_source(url: str, table: Table) -> Iterator[OpenSource]:
     """Connect to a table's source for one read; every error inside is explained.
 
     Args:
@@ -47,26 +60,23 @@ def open_source(url: str, table: Table) -> Iterator[sa.Connection]:
         SourceUnavailable: The source does not answer now.
     """
     parsed = sa.make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        message = (
-            f"table {table.name}: a source of kind {parsed.get_backend_name()!r} is not supported "
-            "yet; supported: sqlite"
-        )
-        raise SourceError(message)
+    dialect = dialect_of(parsed, table)
     try:
-        engine = sqlite.create_engine(parsed, table.schema_)
-        with engine.connect() as connection, _cursor_explained(connection, table):
-            yield connection
+        engine = dialect.create_engine(parsed, table.schema_)
+        with engine.connect() as connection:
+            source = OpenSource(connection, dialect)
+            with _cursor_explained(source, table):
+                yield source
     except sa.exc.DBAPIError as error:
-        raise _explained(error, table) from error
+        raise _explained(error, dialect, table) from error
 
 
 @contextlib.contextmanager
-def _cursor_explained(connection: sa.Connection, table: Table) -> Iterator[None]:
+def _cursor_explained(source: OpenSource, table: Table) -> Iterator[None]:
     try:
         yield
     except sa.exc.DBAPIError as error:
-        value = sqlite.unreadable(connection)
+        value = source.dialect.unreadable(source.connection)
         if value is None:
             raise
         message = (
@@ -76,14 +86,14 @@ def _cursor_explained(connection: sa.Connection, table: Table) -> Iterator[None]
         raise SourceError(message) from error
 
 
-def describe(connection: sa.Connection, table: Table) -> SourceTable:
+def describe(source: OpenSource, table: Table) -> SourceTable:
     """Look a table up in the database's catalog.
 
     Raises:
         SourceError: There is no such table, or a column has a type that can't be kept.
         ConfigError: The metadata names a column that the table lacks.
     """
-    inspector = sa.inspect(connection)
+    inspector = sa.inspect(source.connection)
     try:
         found = inspector.get_columns(table.name, schema=table.schema_)
     except sa.exc.NoSuchTableError:
@@ -95,7 +105,11 @@ def describe(connection: sa.Connection, table: Table) -> SourceTable:
             "what was read of it before stays in the lake"
         )
         raise SourceError(message) from None
-    fields = [pa.field(c["name"], _arrow_type(connection, table, c["name"])) for c in found]
+    declared = source.dialect.declared_types(source.connection, table)
+    fields = [
+        pa.field(c["name"], _arrow_type(source.dialect, table, c["name"], declared[c["name"]]))
+        for c in found
+    ]
     schema = pa.schema(fields)
     _check_columns(table, schema.names)
     primary = inspector.get_pk_constraint(table.name, schema=table.schema_)["constrained_columns"]
@@ -105,12 +119,12 @@ def describe(connection: sa.Connection, table: Table) -> SourceTable:
         qualified=f"{table.schema_}.{table.name}",
         columns=schema,
         unique=tuple(frozenset(u) for u in unique if u),
+        declared=declared,
     )
 
 
-def _arrow_type(connection: sa.Connection, table: Table, column: str) -> pa.DataType:
-    declared = _declared(connection, table)[column]
-    kind = sqlite.arrow_type(declared)
+def _arrow_type(dialect: Dialect, table: Table, column: str, declared: str) -> pa.DataType:
+    kind = dialect.arrow_type(declared)
     if kind is None:
         message = (
             f"table {table.name}: column {column!r} is declared {declared!r}, which says nothing "
@@ -120,20 +134,14 @@ def _arrow_type(connection: sa.Connection, table: Table, column: str) -> pa.Data
     return kind
 
 
-def _declared(connection: sa.Connection, table: Table) -> dict[str, str]:
-    quote = connection.dialect.identifier_preparer.quote_identifier
-    # table_xinfo, unlike table_info, tells of generated columns too.
-    pragma = f"PRAGMA {quote(table.schema_)}.table_xinfo({quote(table.name)})"
-    rows = connection.exec_driver_sql(pragma)
-    return {row[1]: row[2].removesuffix(" GENERATED ALWAYS") for row in rows}
-
-
-def cursor_kind(table: Table, columns: pa.Schema) -> Kind:
-    """Tell what kind of value a table's cursor is.
+def cursor_kind(table: Table, columns: pa.Schema) -> Kind | None:
+    """Tell what kind of value a table's cursor is; None without one.
 
     Raises:
         ConfigError: The cursor is of a type that has no useful order.
     """
+    if table.cursor is None:
+        return None
     kind = columns.field(table.cursor).type
     if pa.types.is_timestamp(kind):
         return "timestamp"
@@ -168,13 +176,14 @@ def fitting_lookback(table: Table, kind: Kind) -> timedelta | int:
 
 
 def _check_columns(table: Table, names: Sequence[str]) -> None:
-    wanted = [("key", column) for column in table.key] + [("cursor", table.cursor)]
-    for field, column in wanted:
+    wanted = [("key", column) for column in table.key]
+    wanted += [("cursor", table.cursor)] if table.cursor else []
+    for what, column in wanted:
         if column not in names:
             message = (
-                f"table {table.name}: {field} {column!r} is not a column of "
+                f"table {table.name}: {what} {column!r} is not a column of "
                 f"{table.schema_}.{table.name}{_nearest(column, names)} "
-                f"(columns: {', '.join(names)}); correct {field} in config/"
+                f"(columns: {', '.join(names)}); correct {what} in config/"
             )
             raise ConfigError(message)
     for name in names:
@@ -199,7 +208,7 @@ def _unusable(name: str) -> str | None:
 # What bronze and silver add to the source's columns, some of it for a moment only.
 _RESERVED = frozenset(
     {"_sequence", "_operation", "_source_sequence", "_digest", "_run_id"}
-    | {"_file", "_rank", "_repeated", "_raw", "_metadata", "_rescued_data"}
+    | {"_file", "_rank", "_repeated", "_raw", "_metadata", "_rescued_data", "_key", "_version"}
 )
 _DELTA_REFUSES = frozenset(" ,;{}()\n\t=")
 
@@ -209,9 +218,11 @@ def _nearest(name: str, names: Sequence[str]) -> str:
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
-def _explained(error: sa.exc.DBAPIError, table: Table) -> SourceError | SourceUnavailable:
+def _explained(
+    error: sa.exc.DBAPIError, dialect: Dialect, table: Table
+) -> SourceError | SourceUnavailable:
     reason = str(error.orig).strip()
     name = f"table {table.name}: reading {table.schema_}.{table.name} failed: {reason}"
-    if error.connection_invalidated or any(sign in reason.lower() for sign in _TRANSIENT):
+    if dialect.is_transient(error):
         return SourceUnavailable(f"{name}; it is tried again as a new read")
     return SourceError(f"{name}; mend the source or config/ and run again: nothing is lost")

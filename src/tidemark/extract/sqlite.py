@@ -19,9 +19,11 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from tidemark.errors import SourceError
+from tidemark.metadata import Strategy, Table
 from tidemark.windows import Kind, ordinal
 
 _LOCK_SECONDS = 10.0
+_TRANSIENT = ("database is locked", "database table is locked", "disk i/o error", "busy")
 _CURSOR_KINDS: tuple[Kind, ...] = ("timestamp", "date", "integer")
 _ordinal = functools.lru_cache(ordinal)  # a load gives many rows the same cursor
 _DECIMAL_DIGITS = 38  # Arrow's decimal128, and Spark's limit
@@ -85,6 +87,15 @@ def arrow_type(declared: str) -> pa.DataType | None:
     return next((kind for pattern, kind in _TYPES if re.search(pattern, upper)), None)
 
 
+def declared_types(connection: sa.Connection, table: Table) -> dict[str, str]:
+    """Give the declared type of each column, generated ones included."""
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    # table_xinfo, unlike table_info, tells of generated columns too.
+    pragma = f"PRAGMA {quote(table.schema_)}.table_xinfo({quote(table.name)})"
+    rows = connection.exec_driver_sql(pragma)
+    return {row[1]: row[2].removesuffix(" GENERATED ALWAYS") for row in rows}
+
+
 def comparable(expression: sa.ColumnElement[object], kind: Kind) -> sa.ColumnElement[object]:
     """Wrap a cursor or a bound so that it compares as what it is."""
     if kind not in _CURSOR_KINDS:
@@ -92,10 +103,41 @@ def comparable(expression: sa.ColumnElement[object], kind: Kind) -> sa.ColumnEle
     return sa.Function(f"tidemark_{kind}", expression, type_=sa.BigInteger())
 
 
+def bound(text: str, kind: Kind, declared: str) -> sa.ColumnElement[object]:
+    """Bind a cursor value as text; SQLite's columns have no type of their own to cast it to."""
+    del declared
+    return comparable(sa.literal(text, sa.String), kind)
+
+
 def clock(connection: sa.Connection) -> datetime:
     """Read the source's own clock, UTC."""
     text = connection.execute(sa.select(sa.func.strftime("%Y-%m-%dT%H:%M:%f", "now"))).scalar_one()
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def oldest_transaction(connection: sa.Connection) -> datetime | None:
+    """SQLite shows nobody's transactions; there is one writer at a time."""
+    nobody: datetime | None = None
+    del connection
+    return nobody
+
+
+def sees_one_moment(connection: sa.Connection) -> bool:
+    """A statement of SQLite's reads one moment, whatever is written meanwhile."""
+    del connection
+    return True
+
+
+def offers(connection: sa.Connection, table: Table) -> tuple[Strategy, ...]:
+    """SQLite records no changes."""
+    del connection, table
+    return ()
+
+
+def is_transient(error: sa.exc.DBAPIError) -> bool:
+    """Tell whether the same statement may succeed a little later."""
+    reason = str(error.orig).lower()
+    return error.connection_invalidated or any(sign in reason for sign in _TRANSIENT)
 
 
 def unreadable(connection: sa.Connection) -> str | None:

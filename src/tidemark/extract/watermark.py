@@ -1,94 +1,89 @@
 """Strategy ``watermark``: the rows whose cursor lies in a window.
 
 It sees inserts, and updates that move the cursor forward; with the lookback also rows committed
-late by less than that. It cannot see deletes, nor rows dated further back; it counts, and names,
-the rows dated in the future and those without a cursor.
+late by less than that, and the rows without a cursor, which it reads each time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
-import pyarrow as pa
 import sqlalchemy as sa
 
-from tidemark.errors import SourceError
-from tidemark.extract import sqlite
-from tidemark.extract.source import SourceTable
-from tidemark.extract.types import record_batch
+from tidemark.errors import SourceError, StateError
+from tidemark.extract.frontier import (
+    Frontier,
+    bound,
+    comparable_cursor,
+    count_unseen,
+    cursor_column,
+    find_frontier,
+)
+from tidemark.extract.source import SourceTable, fitting_lookback
+from tidemark.extract.strategy import (
+    OPERATION,
+    PRESENT,
+    Ask,
+    ReadPlan,
+    Unseen,
+    columns_of,
+    from_table,
+    named,
+)
 from tidemark.metadata import Table
-from tidemark.windows import Kind, Window, clock_cap
-
-BATCH_ROWS = 50_000
-_NAMED_KEYS = 10
+from tidemark.watermark import place
+from tidemark.windows import Interval, Kind, Window, earlier, interval_window, ordinal, plan_window
 
 
-@dataclass(frozen=True)
-class Unseen:
-    """Rows that this read leaves out for their cursor's sake.
-
-    Attributes:
-        count: How many there are.
-        keys: The first ten, by key, as text.
-    """
-
-    count: int
-    keys: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Frontier:
-    """What the source says before its rows are read.
-
-    Attributes:
-        newest: The greatest cursor that is no future, in the source's text form.
-        future: The rows dated after the source's clock.
-        null_cursor: The rows without a cursor.
-        now: The source's clock as a cursor value; None where a cursor is no time, or may lie
-            ahead of it (``future: take``).
-    """
-
-    newest: str | None
-    future: Unseen
-    null_cursor: Unseen
-    now: str | None = None
-
-
-def find_frontier(connection: sa.Connection, table: Table, kind: Kind) -> Frontier:
-    """Fix where a read will end, at the source, before it begins.
-
-    The newest cursor is looked for below the cap, rather than capped: one row dated 2099 then
-    does not push the watermark to the clock, past rows that are still to be committed.
-    """
-    cap = now = None
-    if table.future == "hold":
-        clock = sqlite.clock(connection)
-        cap = clock_cap(kind, clock, table.clock_lag, table.cursor_timezone)
-        now = clock_cap(kind, clock, timedelta(0), table.cursor_timezone)
-    cursor = sqlite.comparable(_cursor(table), kind)
-    beyond = cursor > _bound(cap, kind) if cap is not None else sa.false()
-    within = sa.not_(beyond) if cap is not None else sa.true()
-    newest = connection.execute(
-        sa.select(_cursor(table))
-        .select_from(_from(table))
-        .where(_cursor(table).is_not(None), within)
-        .order_by(cursor.desc())
-        .limit(1)
-    ).scalar_one_or_none()
-    return Frontier(
-        newest=None if newest is None else str(newest),
-        future=_unseen(connection, table, beyond) if cap is not None else Unseen(0, ()),
-        null_cursor=_unseen(connection, table, _cursor(table).is_(None)),
-        now=now,
+def plan(ask: Ask) -> ReadPlan:
+    """Plan the read from the stored watermark, less the lookback, to the newest cursor there is."""
+    table, kind = ask.table, _kind(ask)
+    if ask.low is not None:
+        place(table.lake_name, kind, ask.low)
+    frontier = find_frontier(ask, kind)
+    if ask.low is not None and frontier.now is not None:
+        _check_not_ahead(table, kind, ask.low, frontier.now)
+    lookback = fitting_lookback(table, kind)
+    window = plan_window(kind, ask.low, frontier.newest, lookback)
+    without = _without_cursor(ask)
+    where = condition(ask, kind, window, with_null=table.null_cursor == "include")
+    whole = ask.low is None and ask.known
+    if window is None and not without.count:
+        where = None
+    if where is not None:
+        check_key_is_unique(ask, where)
+    unseen = {"future": frontier.future}
+    if table.null_cursor == "exclude":
+        unseen["null_cursor"] = without
+    return ReadPlan(
+        statement=_statement(ask, where, whole=whole),
+        window=_words(ask, window, without),
+        high=window.high if window else None,
+        tail=earlier(kind, window.high, lookback) if window and window.high else None,
+        whole=whole,
+        remembers=True,
+        not_seen={reason: found for reason, found in unseen.items() if found.count},
+        note=_held(table, frontier),
     )
 
 
-def check_key_is_unique(
-    connection: sa.Connection, table: Table, source: SourceTable, where: sa.ColumnElement[bool]
-) -> None:
+def plan_interval(ask: Ask, interval: Interval) -> ReadPlan:
+    """Plan the read of a span of time, for a backfill or a refresh, whatever the strategy."""
+    table, kind = ask.table, ask.kind
+    window = interval_window(kind, interval, table.cursor_timezone) if kind else None
+    if window is None or kind is None:
+        why = f"its cursor {table.cursor!r} is no time and a" if table.cursor else "it has no"
+        what = "date range can't select by it" if table.cursor else "cursor to select by"
+        note = f"table {table.name}: left out, {why} {what}"
+        return ReadPlan(None, "nothing to read", backfill=True, note=note)
+    where = condition(ask, kind, window)
+    if where is not None:
+        check_key_is_unique(ask, where)
+    words = window.describe(table.cursor or "")
+    return ReadPlan(_statement(ask, where, whole=False), words, window.high, backfill=True)
+
+
+def check_key_is_unique(ask: Ask, where: sa.ColumnElement[bool]) -> None:
     """Refuse a table whose key is not unique: silver holds one row per key and would lose one.
 
     The keys of the window are looked for in the whole table: the other row may have been read
@@ -97,14 +92,15 @@ def check_key_is_unique(
     Raises:
         SourceError: Names the key's value and how often it stands there.
     """
+    table = ask.table
     key: list[sa.ColumnClause[Any]] = [sa.column(name) for name in table.key]
-    if any(columns <= set(table.key) for columns in source.unique):
+    if any(columns <= set(table.key) for columns in ask.described.unique):
         # A UNIQUE constraint, and SQLite's primary key, still lets NULL in any number of times.
         where = sa.and_(where, sa.or_(*(column.is_(None) for column in key)))
-    window = sa.select(*key).distinct().select_from(_from(table)).where(where).subquery("window")
+    window = sa.select(*key).distinct().select_from(from_table(table)).where(where).subquery("w")
     every = sa.table(table.name, *map(sa.column, table.key), schema=table.schema_).alias("every")
     same = (every.c[name].is_not_distinct_from(window.c[name]) for name in table.key)
-    twice = connection.execute(
+    twice = ask.source.connection.execute(
         sa.select(*every.c, sa.func.count())
         .select_from(every.join(window, sa.and_(*same)))
         .group_by(*every.c)
@@ -112,62 +108,102 @@ def check_key_is_unique(
         .limit(1)
     ).one_or_none()
     if twice is not None:
+        raise not_unique(table, ask.described, twice[:-1], twice[-1])
+
+
+def not_unique(table: Table, described: SourceTable, key: Any, count: int) -> SourceError:
+    """Say that a key stands in a table more than once."""
+    message = (
+        f"table {table.name}: key {named(table, key)} stands {count} times in "
+        f"{described.qualified}; name all the columns that make a row unique under key in config/"
+    )
+    return SourceError(message)
+
+
+def _kind(ask: Ask) -> Kind:
+    if ask.kind is None:
+        message = f"table {ask.table.name}: strategy watermark needs a cursor; name one in config/"
+        raise SourceError(message)
+    return ask.kind
+
+
+def _without_cursor(ask: Ask) -> Unseen:
+    table = ask.table
+    found = count_unseen(ask.source, table, cursor_column(table).is_(None))
+    if found.count and table.null_cursor == "raise":
         message = (
-            f"table {table.name}: key {_named(table, twice[:-1])} stands {twice[-1]} times in "
-            f"{source.qualified}; name all the columns that make a row unique under key in config/"
+            f"table {table.name}: {found.count} rows have no {table.cursor} "
+            f"({', '.join(found.keys)}); give them one at the source, or say `null_cursor: include`"
         )
         raise SourceError(message)
+    return found
 
 
-def condition(table: Table, kind: Kind, window: Window) -> sa.ColumnElement[bool]:
-    """Write a window as a condition, its bounds bound as text and cast to the cursor's type."""
-    cursor = sqlite.comparable(_cursor(table), kind)
+def condition(
+    ask: Ask, kind: Kind, window: Window | None, *, with_null: bool = False
+) -> sa.ColumnElement[bool] | None:
+    """Write a window as a condition, its bounds bound as text and cast to the cursor's type.
+
+    Args:
+        ask: The table.
+        kind: The cursor's.
+        window: None: no row with a cursor.
+        with_null: Take the rows without a cursor too.
+    """
+    column, cursor = cursor_column(ask.table), comparable_cursor(ask, kind)
     parts: list[sa.ColumnElement[bool]] = []
-    if window.low is not None:
-        parts.append(cursor >= _bound(window.low, kind))
-    if window.high is not None:
-        high = _bound(window.high, kind)
+    if window and window.low is not None:
+        parts.append(cursor >= bound(ask, window.low, kind))
+    if window and window.high is not None:
+        high = bound(ask, window.high, kind)
         parts.append(cursor <= high if window.inclusive else cursor < high)
-    return sa.and_(*parts) if parts else _cursor(table).is_not(None)
+    inside = None
+    if window:
+        inside = sa.and_(*parts) if parts else column.is_not(None)
+    if not with_null:
+        return inside
+    return column.is_(None) if inside is None else sa.or_(inside, column.is_(None))
 
 
-def read(
-    connection: sa.Connection,
-    table: Table,
-    source: SourceTable,
-    where: sa.ColumnElement[bool],
-    batch_rows: int = BATCH_ROWS,
-) -> Iterator[pa.RecordBatch]:
-    """Read rows in batches; memory holds one batch at a time."""
-    columns: list[sa.ColumnClause[Any]] = [sa.column(name) for name in source.columns.names]
-    query = sa.select(*columns).select_from(_from(table)).where(where)
-    result = connection.execution_options(stream_results=True).execute(query)
-    for rows in result.partitions(batch_rows):
-        yield record_batch([tuple(row) for row in rows], source.columns, table.name)
+def _statement(
+    ask: Ask, where: sa.ColumnElement[bool] | None, *, whole: bool
+) -> sa.Executable | None:
+    columns = columns_of(ask.described)
+    if whole:
+        # The rows outside of the window are there all the same: they were not deleted.
+        read = sa.false() if where is None else where
+        operation = sa.case((read, "upsert"), else_=PRESENT).label(OPERATION)
+        return sa.select(*columns, operation).select_from(from_table(ask.table))
+    if where is None:
+        return None
+    return sa.select(*columns).select_from(from_table(ask.table)).where(where)
 
 
-def _from(table: Table) -> sa.TableClause:
-    return sa.table(table.name, schema=table.schema_)
+def _words(ask: Ask, window: Window | None, without: Unseen) -> str:
+    cursor = ask.table.cursor or ""
+    words = [window.describe(cursor)] if window else []
+    if without.count and ask.table.null_cursor == "include":
+        words.append(f"{cursor} IS NULL")
+    return " or ".join(words) or "nothing to read"
 
 
-def _cursor(table: Table) -> sa.ColumnClause[Any]:
-    return sa.column(table.cursor)
+def _held(table: Table, frontier: Frontier) -> str | None:
+    if frontier.held_since is None:
+        return None
+    return (
+        f"table {table.name}: read up to {frontier.newest} only: a transaction has been open since "
+        f"{frontier.held_since.isoformat(sep=' ', timespec='seconds')}, and what it writes may be "
+        "dated from then on"
+    )
 
 
-def _bound(text: str, kind: Kind) -> sa.ColumnElement[object]:
-    return sqlite.comparable(sa.literal(text, sa.String), kind)
-
-
-def _unseen(connection: sa.Connection, table: Table, where: sa.ColumnElement[bool]) -> Unseen:
-    rows = sa.select(sa.func.count()).select_from(_from(table)).where(where)
-    count = connection.execute(rows).scalar_one()
-    if not count:
-        return Unseen(0, ())
-    key: list[sa.ColumnClause[Any]] = [sa.column(name) for name in table.key]
-    query = sa.select(*key).select_from(_from(table)).where(where).order_by(*key)
-    found = connection.execute(query.limit(_NAMED_KEYS)).all()
-    return Unseen(count, tuple(_named(table, row) for row in found))
-
-
-def _named(table: Table, values: Any) -> str:
-    return ", ".join(f"{n}={v}" for n, v in zip(table.key, values, strict=True))
+def _check_not_ahead(table: Table, kind: Kind, low: str, now: str) -> None:
+    if ordinal(kind, low) > ordinal(kind, now):
+        name = table.lake_name
+        message = (
+            f"table {name}: the watermark {low} in bronze/{name}_cdc/cdc.json is ahead of the "
+            f"source's clock, {now}: rows that change until then would be passed over. Set its "
+            '"cdc" to a value from which to read on, or delete the file: then the whole table is '
+            "read again. Say `future: take` in config/ if the cursor is no time of change"
+        )
+        raise StateError(message)

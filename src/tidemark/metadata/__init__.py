@@ -19,6 +19,7 @@ from tidemark.metadata.problems import FILLED, Problem, config_error, problems_o
 from tidemark.metadata.rule_names import rule_names
 from tidemark.metadata.source import Alerts, Endpoint, Source, TaskPolicy
 from tidemark.metadata.table import Defaults, Gold, Table, snake_case
+from tidemark.metadata.types import Strategy
 from tidemark.metadata.yaml_file import read_yaml
 from tidemark.suggestions import did_you_mean
 
@@ -27,6 +28,7 @@ __all__ = [
     "Endpoint",
     "Gold",
     "Source",
+    "Strategy",
     "Table",
     "TaskPolicy",
     "load_all",

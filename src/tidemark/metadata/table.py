@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from tidemark.metadata.problems import FILLED
 from tidemark.metadata.types import (
@@ -19,6 +20,7 @@ from tidemark.metadata.types import (
     Future,
     Key,
     Lookback,
+    NullCursor,
     ScdType,
     Strategy,
     Text,
@@ -98,15 +100,29 @@ class Table(BaseModel):
         examples=["user_id", "[order_id, line_no]"],
         json_schema_extra={"type": "text or list of text"},
     )
-    cursor: Text = Field(
+    strategy: Strategy | None = Field(
+        default=None,
+        description="How changes are found: `watermark` by the cursor, `snapshot` by comparing the "
+        "whole table with what was read before, and on SQL Server `rowversion`, "
+        "`change_tracking` and `cdc` by what the database records. `tidemark plan` shows the "
+        "choice, and what it cannot see.",
+        examples=["snapshot"],
+        json_schema_extra={
+            "default": "the best that the table offers: `cdc`, `change_tracking` or `rowversion` "
+            "where the database has it, else `watermark` with a `cursor`, else `snapshot`"
+        },
+    )
+    cursor: Text | None = Field(
+        default=None,
+        validate_default=True,
         description="Column that moves forward with each change. Strategy `watermark` reads the "
         "rows from the stored highest value, less the `lookback`, up to the highest value there is "
-        "now, both included, and keeps those that changed.",
+        "now, both included, and keeps those that changed. The other strategies need none; with "
+        "one, a span of time can be read again, and `cdc.json` holds how far it came.",
         examples=["updated_at"],
-        json_schema_extra={"default": "**required**, here or in `defaults`"},
-    )
-    strategy: Strategy = Field(
-        default="watermark", description="How changes are found.", examples=["watermark"]
+        json_schema_extra={
+            "default": "**required** with strategy `watermark`, here or in `defaults`"
+        },
     )
     cursor_timezone: TimeZone = Field(
         default="UTC",
@@ -135,6 +151,13 @@ class Table(BaseModel):
         "change time, such as a calendar's date.",
         examples=["take"],
     )
+    null_cursor: NullCursor = Field(
+        default="include",
+        description="What strategy `watermark` does with rows that have no cursor. `include` "
+        "reads them each time and keeps those that changed; `exclude` leaves them, counted and "
+        "named; `raise` fails the table.",
+        examples=["exclude"],
+    )
     rule: Text | None = Field(
         default=None,
         description="Function in `spark_jobs/rules/<source>.py` that cleans the rows for silver.",
@@ -149,6 +172,18 @@ class Table(BaseModel):
         description="How the table appears in gold; without it the table stops at silver.",
         examples=["{scd: 2}"],
     )
+
+    @field_validator("cursor")
+    @classmethod
+    def _watermark_needs_a_cursor(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and info.data.get("strategy") == "watermark":
+            raise PydanticCustomError("missing", "the field is required")
+        return value
+
+    @property
+    def chosen_strategy(self) -> Strategy:
+        """The strategy as far as the metadata alone decides it."""
+        return self.strategy or ("watermark" if self.cursor else "snapshot")
 
     @model_validator(mode="before")
     @classmethod
@@ -176,3 +211,4 @@ class Defaults(BaseModel):
     lookback: Lookback | None = None
     clock_lag: Duration | None = None
     future: Future | None = None
+    null_cursor: NullCursor | None = None

@@ -1,0 +1,80 @@
+"""What differs from database to database: one module each, all of this shape."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from types import ModuleType
+from typing import Protocol, cast
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from tidemark.errors import SourceError
+from tidemark.extract import sqlite
+from tidemark.metadata import Strategy, Table
+from tidemark.windows import Kind
+
+
+class Dialect(Protocol):
+    """A kind of database."""
+
+    def create_engine(self, url: sa.URL, schema: str) -> sa.Engine:
+        """Make an engine that can only read.
+
+        Raises:
+            SourceError: The URL leads nowhere.
+        """
+
+    def declared_types(self, connection: sa.Connection, table: Table) -> dict[str, str]:
+        """Give the declared type of each column, generated ones included."""
+
+    def arrow_type(self, declared: str) -> pa.DataType | None:
+        """Give the Arrow type that keeps a declared type whole; None if there is none."""
+
+    def comparable(
+        self, expression: sa.ColumnElement[object], kind: Kind
+    ) -> sa.ColumnElement[object]:
+        """Wrap a cursor so that it compares as what it is."""
+
+    def bound(self, text: str, kind: Kind, declared: str) -> sa.ColumnElement[object]:
+        """Bind a cursor value as text, cast to the cursor's own type."""
+
+    def clock(self, connection: sa.Connection) -> datetime:
+        """Read the source's own clock, UTC."""
+
+    def oldest_transaction(self, connection: sa.Connection) -> datetime | None:
+        """Give the begin (UTC) of the oldest open transaction that may write.
+
+        None: there is none, or nobody lets us see them.
+        """
+
+    def sees_one_moment(self, connection: sa.Connection) -> bool:
+        """Tell whether a single statement reads the table as it was at one moment."""
+
+    def offers(self, connection: sa.Connection, table: Table) -> tuple[Strategy, ...]:
+        """List what the database itself records of a table's changes, the best first."""
+
+    def unreadable(self, connection: sa.Connection) -> str | None:
+        """Tell which cursor value could not be read, if that is why a statement failed."""
+
+    def is_transient(self, error: sa.exc.DBAPIError) -> bool:
+        """Tell whether the same statement may succeed a little later."""
+
+
+_MODULES: dict[str, ModuleType] = {"sqlite": sqlite}
+
+
+def dialect_of(url: sa.URL, table: Table) -> Dialect:
+    """Give the dialect of a source's URL.
+
+    Raises:
+        SourceError: There is none for this kind of database.
+    """
+    kind = url.get_backend_name()
+    if kind not in _MODULES:
+        message = (
+            f"table {table.name}: a source of kind {kind!r} is not supported yet; supported: "
+            f"{', '.join(sorted(_MODULES))}"
+        )
+        raise SourceError(message)
+    return cast(Dialect, _MODULES[kind])

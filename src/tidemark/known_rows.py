@@ -1,0 +1,132 @@
+"""What the lake knows of a table's rows, before they are read anew: keys, and perhaps digests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tidemark.errors import LakeError
+from tidemark.layout import Lake, sequence_of
+from tidemark.storage import Store
+from tidemark.whole_table import DIGEST, known_keys
+
+_BATCH_ROWS = 50_000
+
+
+@dataclass(frozen=True)
+class LakeTable:
+    """A table in the lake, as far as its keys go.
+
+    Attributes:
+        store: The lake's storage.
+        lake: The lake's layout.
+        name: The table's name in the lake.
+        key: The key's columns, of the types that the source gives them.
+    """
+
+    store: Store
+    lake: Lake
+    name: str
+    key: pa.Schema
+
+
+def has_bronze(table: LakeTable) -> bool:
+    """Tell whether anything was ever published of a table."""
+    return bool(_bronze_files(table))
+
+
+def from_snapshot(table: LakeTable, file: str, taken: datetime | None) -> Iterator[pa.RecordBatch]:
+    """Give what the last snapshot left: keys and digests, and the keys of what came after it.
+
+    What was published since (a backfill, a repair, a read that was killed before it could say so)
+    may hold another version of a row than the snapshot: its digest no longer counts.
+
+    Raises:
+        LakeError: The file can't be read.
+    """
+    for batch in _batches(table, file, [*table.key.names, DIGEST]):
+        yield known_keys(batch, table.key.names, batch.column(DIGEST))
+    since = [f for f, sequence in _bronze_files(table) if taken is None or sequence > taken]
+    yield from _from_files(table, since)
+
+
+def from_lake(table: LakeTable) -> Iterator[pa.RecordBatch]:
+    """Give the keys of all rows that the lake knows: silver's, and those that wait for it.
+
+    Raises:
+        LakeError: A file can't be read.
+    """
+    merged, waiting = _waiting_for_silver(table)
+    if merged:
+        yield from _from_silver(table)
+    yield from _from_files(table, waiting)
+
+
+def _waiting_for_silver(table: LakeTable) -> tuple[bool, list[str]]:
+    files = _bronze_files(table)
+    content = table.store.read(table.lake.marker("silver", table.name))
+    marker = json.loads(content.data) if content else {}
+    done = sequence_of(str(marker.get("newest") or ""))
+    if done is None:
+        return False, [file for file, _ in files]
+    later = [file for file, sequence in files if sequence > done]
+    # A file that was published late, under an older sequence, shows in the count alone.
+    complete = marker.get("count") == len(files) - len(later)
+    return True, later if complete else [file for file, _ in files]
+
+
+def _from_silver(table: LakeTable) -> Iterator[pa.RecordBatch]:
+    from deltalake import DeltaTable  # noqa: PLC0415  # only a full reload needs it
+    from deltalake.exceptions import DeltaError  # noqa: PLC0415
+
+    url = table.lake.url(table.lake.silver(table.name))
+    try:
+        dataset = DeltaTable(url).to_pyarrow_dataset()
+        batches = dataset.to_batches(columns=table.key.names, batch_size=_BATCH_ROWS)
+        for batch in batches:
+            yield known_keys(_typed(batch, table.key), table.key.names, None)
+    except (DeltaError, OSError, pa.ArrowException) as error:
+        raise _unreadable(table, url, error) from error
+
+
+def _from_files(table: LakeTable, files: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    for file in files:
+        for batch in _batches(table, file, table.key.names):
+            yield known_keys(batch, table.key.names, None)
+
+
+def _batches(table: LakeTable, file: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    path = table.store.local_path(file)
+    try:
+        with pq.ParquetFile(path) as parquet:
+            for batch in parquet.iter_batches(_BATCH_ROWS, columns=list(columns)):
+                yield _typed(batch, table.key)
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise _unreadable(table, file, error) from error
+
+
+def _typed(batch: pa.RecordBatch, key: pa.Schema) -> pa.RecordBatch:
+    """Give the key's columns the source's types, in which a hash of them is comparable."""
+    for field in key:
+        place = batch.schema.get_field_index(field.name)
+        batch = batch.set_column(place, field, batch.column(place).cast(field.type))
+    return batch
+
+
+def _bronze_files(table: LakeTable) -> list[tuple[str, datetime]]:
+    folder = table.lake.bronze_folder(table.name)
+    stamped = ((f"{folder}/{name}", sequence_of(name)) for name in table.store.names(folder))
+    return [(file, sequence) for file, sequence in stamped if sequence is not None]
+
+
+def _unreadable(table: LakeTable, file: str, error: Exception) -> LakeError:
+    message = (
+        f"table {table.name}: the keys in {file} can't be read ({error}); restore the file, or "
+        "move it out of its folder, and run again"
+    )
+    return LakeError(message)

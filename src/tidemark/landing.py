@@ -1,0 +1,272 @@
+"""A planned read carried out: the source's rows, digested and sifted, into one bronze file."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
+
+from tidemark.bronze import Facts, ParquetFile, ReadStamp, bronze_schema, stamp
+from tidemark.digest import DIGEST_TYPE, row_digests
+from tidemark.digest_store import Keep, SeenDigests, digest_file
+from tidemark.extract.by_key import read_by_keys
+from tidemark.extract.source import OpenSource, SourceTable
+from tidemark.extract.strategy import OPERATION, PRESENT, ReadPlan, from_table, read_changes
+from tidemark.extract.watermark import not_unique
+from tidemark.layout import Lake
+from tidemark.metadata import Table
+from tidemark.storage import Store
+from tidemark.whole_table import DIGEST, Bucket, bucket_count, compare, with_key
+
+logger = logging.getLogger(__name__)
+
+_BATCH_ROWS = 50_000
+
+
+@dataclass(frozen=True)
+class TableJob:
+    """One table of one run.
+
+    Attributes:
+        store: The lake's storage.
+        lake: The lake's layout.
+        table: The table's metadata.
+        run_id: The Dag run's id.
+        url: The source as a SQLAlchemy URL; it may hold a password and is never shown.
+    """
+
+    store: Store
+    lake: Lake
+    table: Table
+    run_id: str
+    url: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Landing:
+    """A read that is about to be carried out.
+
+    Attributes:
+        job: The table.
+        source: The open source.
+        described: The table as the database describes it.
+        plan: What to read.
+        sequence: The read's own, UTC.
+        seen: The digests of rows that may be left out.
+        known: What the lake knows of the table, for the read of a whole table; None: nothing.
+        has_baseline: Whether `known` is what the last snapshot left.
+    """
+
+    job: TableJob
+    source: OpenSource
+    described: SourceTable
+    plan: ReadPlan
+    sequence: datetime
+    seen: SeenDigests | None = None
+    known: Iterable[pa.RecordBatch] | None = None
+    has_baseline: bool = False
+
+    @property
+    def file(self) -> str:
+        """The name under which the read is published."""
+        return self.job.lake.bronze_file(self.job.table.lake_name, self.sequence)
+
+    @property
+    def temporary(self) -> str:
+        """The name that is written to."""
+        return self.job.lake.temporary_file(self.job.table.lake_name, self.sequence)
+
+    @property
+    def digests(self) -> str | None:
+        """What is kept for the next read; None for a strategy that needs nothing."""
+        if self.plan.backfill or not (self.plan.compared or self.plan.remembers):
+            return None
+        return self.job.lake.digest_file(self.job.table.lake_name, self.sequence)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Rows read from the source, published to bronze, and of these the deletes."""
+
+    read: int = 0
+    published: int = 0
+    deleted: int = 0
+
+
+def land(landing: Landing) -> Counts:
+    """Carry out a read: write its bronze file under the temporary name.
+
+    Raises:
+        SourceError: The source refuses, or its key is not unique.
+        LakeError: The lake's disk, or this machine's, refuses.
+    """
+    job, plan = landing.job, landing.plan
+    if plan.statement is None:
+        return Counts()
+    about = {"run_id": job.run_id, "window": plan.window}
+    path = job.store.local_path(landing.temporary)
+    with (
+        ParquetFile(path, bronze_schema(landing.described.columns), about) as bronze,
+        _memory(landing) as remember,
+    ):
+        if plan.compared or (plan.whole and landing.known is not None):
+            return _land_whole(landing, bronze, remember)
+        return _land_window(landing, bronze, remember)
+
+
+def _land_window(landing: Landing, bronze: ParquetFile, remember: Keep) -> Counts:
+    read = deleted = 0
+    for rows, digests, facts in _read(landing):
+        read += rows.num_rows
+        remember(rows, digests)
+        deleted += _count(facts.operations, "delete")
+        stamped = stamp(rows, facts, _stamp(landing))
+        fresh = pc.invert(landing.seen.contains(digests)) if landing.seen else None
+        bronze.write(stamped.filter(fresh) if fresh is not None else stamped)
+        _progress(landing, read)
+    return Counts(read, bronze.rows, deleted)
+
+
+def _land_whole(landing: Landing, bronze: ParquetFile, remember: Keep) -> Counts:
+    read = deleted = 0
+
+    def now() -> Iterator[pa.RecordBatch]:
+        nonlocal read
+        for rows, digests, facts in _read(landing):
+            here = pc.equal(facts.operations, PRESENT)
+            read += rows.num_rows - (pc.sum(here).as_py() or 0)
+            if not landing.plan.compared:
+                remember(rows.filter(pc.invert(here)), digests.filter(pc.invert(here)))
+            _progress(landing, read)
+            marked = rows.append_column(DIGEST, digests).append_column(OPERATION, facts.operations)
+            yield with_key(marked, landing.job.table.key)
+
+    key = landing.job.table.key
+    for bucket in compare(now(), landing.known or (), key, bucket_count(_size(landing))):
+        if bucket.twice.num_rows:
+            twice = bucket.twice.slice(0, 1).to_pylist()[0]
+            table = landing.job.table
+            raise not_unique(table, landing.described, tuple(twice.values()), 2)
+        _write_changed(landing, bucket, bronze)
+        if landing.plan.compared and bucket.new.num_rows:
+            remember(*_remembered(landing, bucket.new))
+        deleted += _write_vanished(landing, bucket.vanished, bronze, remember)
+    return Counts(read, bronze.rows, deleted)
+
+
+def _write_changed(landing: Landing, bucket: Bucket, bronze: ParquetFile) -> None:
+    if not bucket.new.num_rows:
+        return
+    read = pc.not_equal(bucket.new[OPERATION].combine_chunks(), PRESENT)
+    chosen = pc.and_(read, bucket.is_changed)
+    operations = pa.repeat(pa.scalar("upsert"), len(chosen))
+    if landing.has_baseline:
+        operations = pc.if_else(bucket.is_new, "insert", "update")
+    rows = bucket.new.append_column("chosen_operation", operations).filter(chosen)
+    for batch in rows.combine_chunks().to_batches(_BATCH_ROWS):
+        own = batch.select(landing.described.columns.names)
+        digests = batch.column(DIGEST).cast(DIGEST_TYPE)
+        facts = Facts(batch.column("chosen_operation").cast(pa.string()), digests)
+        bronze.write(stamp(_as(own, landing), facts, _stamp(landing)))
+
+
+def _write_vanished(landing: Landing, keys: pa.Table, bronze: ParquetFile, remember: Keep) -> int:
+    if not keys.num_rows:
+        return 0
+    if not landing.source.dialect.sees_one_moment(landing.source.connection):
+        keys = _still_gone(landing, keys, bronze, remember)
+    columns = landing.described.columns
+    for batch in keys.combine_chunks().to_batches(_BATCH_ROWS):
+        size = batch.num_rows
+        own = [
+            batch.column(f.name) if f.name in keys.column_names else pa.nulls(size, f.type)
+            for f in columns
+        ]
+        rows = pa.RecordBatch.from_arrays(own, schema=columns)
+        facts = Facts(pa.repeat(pa.scalar("delete"), size), pa.nulls(size, DIGEST_TYPE))
+        bronze.write(stamp(rows, facts, _stamp(landing)))
+    gone: int = keys.num_rows
+    return gone
+
+
+def _still_gone(landing: Landing, keys: pa.Table, bronze: ParquetFile, remember: Keep) -> pa.Table:
+    """Look vanished keys up again: a statement that is no snapshot may miss a row that moves."""
+    table, names = landing.job.table, landing.described.columns.names
+    found: list[pa.Array] = []
+    for rows in read_by_keys(landing.source, landing.described, table, keys):
+        digests = row_digests(rows, names)
+        facts = Facts(pa.repeat(pa.scalar("upsert"), rows.num_rows), digests)
+        bronze.write(stamp(rows, facts, _stamp(landing)))
+        remember(rows, digests)
+        found.append(row_digests(rows, table.key))
+    hashes = [row_digests(batch, table.key) for batch in keys.combine_chunks().to_batches()]
+    there = pa.chunked_array(found, DIGEST_TYPE)
+    gone = pc.invert(pc.is_in(pa.chunked_array(hashes, DIGEST_TYPE), value_set=there))
+    return keys.filter(gone)
+
+
+def _read(landing: Landing) -> Iterator[tuple[pa.RecordBatch, pa.Array, Facts]]:
+    columns, plan = landing.described.columns, landing.plan
+    if plan.statement is None:
+        return
+    table = landing.job.table.name
+    for c in read_changes(landing.source.connection, plan.statement, columns, table):
+        digests = row_digests(c.rows, columns.names)
+        kept = pc.if_else(pc.equal(c.operations, "delete"), pa.scalar(None, DIGEST_TYPE), digests)
+        yield c.rows, digests, Facts(c.operations, kept, c.source_sequences, c.versions)
+
+
+@contextlib.contextmanager
+def _memory(landing: Landing) -> Iterator[Keep]:
+    """Open what is kept for the next read: every key and digest, or those of the lookback."""
+    job, plan = landing.job, landing.plan
+    if landing.digests is None:
+        yield lambda _rows, _digests: None
+        return
+    path = job.store.local_path(landing.digests)
+    if not plan.compared:
+        with digest_file(path, job.table.cursor or "", plan.tail) as keep:
+            yield keep
+        return
+    key = [landing.described.columns.field(name) for name in job.table.key]
+    schema = pa.schema([*key, pa.field(DIGEST, DIGEST_TYPE)])
+    with ParquetFile(path, schema) as file:
+
+        def keep_keys(rows: pa.RecordBatch, digests: pa.Array) -> None:
+            columns = [rows.column(field.name) for field in key]
+            file.write(pa.RecordBatch.from_arrays([*columns, digests], schema=schema))
+
+        yield keep_keys
+
+
+def _remembered(landing: Landing, rows: pa.Table) -> tuple[pa.RecordBatch, pa.Array]:
+    whole = rows.select([*landing.job.table.key, DIGEST]).combine_chunks().to_batches()[0]
+    return whole, whole.column(DIGEST).cast(DIGEST_TYPE)
+
+
+def _as(rows: pa.RecordBatch, landing: Landing) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays(rows.columns, schema=landing.described.columns)
+
+
+def _stamp(landing: Landing) -> ReadStamp:
+    return ReadStamp(landing.sequence, landing.job.run_id)
+
+
+def _size(landing: Landing) -> int:
+    query = sa.select(sa.func.count()).select_from(from_table(landing.job.table))
+    rows: int = landing.source.connection.execute(query).scalar_one()
+    return rows
+
+
+def _count(operations: pa.Array, wanted: str) -> int:
+    return int(pc.sum(pc.equal(operations, wanted)).as_py() or 0)
+
+
+def _progress(landing: Landing, read: int) -> None:
+    logger.info("table %s: %s rows read", landing.job.table.lake_name, f"{read:,}")

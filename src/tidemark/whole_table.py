@@ -1,0 +1,178 @@
+"""A whole table compared with what was known of it, in hash buckets, within bounded memory.
+
+The rows are never taken in the source's order: both sides are spread over buckets by the hash of
+their key, on this machine's disk, and then compared bucket by bucket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from tidemark.digest import DIGEST_TYPE, row_digests
+from tidemark.errors import LakeError
+
+KEY, DIGEST = "_key", "_digest"
+_BUCKET_ROWS = 200_000
+_MOST_BUCKETS = 256  # as many files are open at once
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """What the comparison of one bucket found.
+
+    Attributes:
+        new: The rows that are there now, with `_key` and `_digest`.
+        is_new: Of each, whether its key was not known.
+        is_changed: Of each, whether it differs from what was known, or nothing is known of it but
+            its key.
+        vanished: The keys that were known and are not there; the key's columns.
+        twice: The keys that are there more than once; the key's columns.
+    """
+
+    new: pa.Table
+    is_new: pa.Array
+    is_changed: pa.Array
+    vanished: pa.Table
+    twice: pa.Table
+
+
+def with_key(rows: pa.RecordBatch, key: Sequence[str]) -> pa.RecordBatch:
+    """Put the hash of the key behind a batch's columns."""
+    return rows.append_column(pa.field(KEY, DIGEST_TYPE), row_digests(rows, key))
+
+
+def known_keys(
+    rows: pa.RecordBatch, key: Sequence[str], digests: pa.Array | None
+) -> pa.RecordBatch:
+    """Give what is known of some rows: their keys, and their digests if these may be trusted."""
+    size = rows.num_rows
+    columns = [rows.column(name) for name in key]
+    known = pa.nulls(size, DIGEST_TYPE) if digests is None else digests.cast(DIGEST_TYPE)
+    fields = [rows.schema.field(name) for name in key]
+    schema = pa.schema([*fields, pa.field(KEY, DIGEST_TYPE), pa.field(DIGEST, DIGEST_TYPE)])
+    return pa.RecordBatch.from_arrays([*columns, row_digests(rows, key), known], schema=schema)
+
+
+def bucket_count(rows: int) -> int:
+    """Say over how many buckets to spread so many rows."""
+    wanted = max(1, -(-rows // _BUCKET_ROWS))
+    return min(_MOST_BUCKETS, 1 << (wanted - 1).bit_length())
+
+
+def compare(
+    now: Iterable[pa.RecordBatch],
+    known: Iterable[pa.RecordBatch],
+    key: Sequence[str],
+    buckets: int,
+) -> Iterator[Bucket]:
+    """Compare the rows of a table with what was known of it.
+
+    Args:
+        now: Its rows, from `with_key`, with their `_digest`.
+        known: From `known_keys`. A key may come several times: its digest counts only if it comes
+            with each.
+        key: The key's columns.
+        buckets: From `bucket_count`.
+
+    Raises:
+        LakeError: This machine's disk refuses.
+    """
+    with _scratch() as folder:
+        ours = _spread(now, folder / "now", buckets)
+        theirs = _spread(known, folder / "known", buckets)
+        for number in range(buckets):
+            new, old = ours.get(number), theirs.get(number)
+            if new is not None or old is not None:
+                yield _compared(_load(new), _load(old), key)
+
+
+def _compared(new: pa.Table | None, old: pa.Table | None, key: Sequence[str]) -> Bucket:
+    sides = [_hashes(side) for side in (new, old)]
+    here, before = sides[0], _once(sides[1])
+    joined = here.join(before, on=KEY, how="left", suffix="_known", maintain_order="left")
+    unknown = joined["place_known"].is_null()
+    same = (joined[DIGEST] == joined[f"{DIGEST}_known"]).fill_null(value=False)
+    gone = before.join(here, on=KEY, how="anti", maintain_order="left")["place"]
+    twice = here.filter(pl.col(KEY).is_duplicated()).unique(KEY, maintain_order=True)["place"]
+    rows = new if new is not None else pa.table({})
+    return Bucket(
+        new=rows,
+        is_new=unknown.to_arrow(),
+        is_changed=(~same).to_arrow(),
+        vanished=_keys_at(old, gone, key),
+        twice=_keys_at(new, twice, key),
+    )
+
+
+def _hashes(side: pa.Table | None) -> pl.DataFrame:
+    empty = pl.DataFrame(schema={KEY: pl.Binary, DIGEST: pl.Binary, "place": pl.UInt32})
+    if side is None:
+        return empty
+    columns = {name: pl.Series(side[name].cast(pa.binary())) for name in (KEY, DIGEST)}
+    return pl.DataFrame(columns).with_row_index("place").select(KEY, DIGEST, "place")
+
+
+def _once(known: pl.DataFrame) -> pl.DataFrame:
+    trusted = pl.col(DIGEST).is_not_null().all() & (pl.col(DIGEST).n_unique() == 1)
+    return known.group_by(KEY, maintain_order=True).agg(
+        pl.when(trusted).then(pl.col(DIGEST).first()).alias(DIGEST), pl.col("place").first()
+    )
+
+
+def _keys_at(side: pa.Table | None, places: pl.Series, key: Sequence[str]) -> pa.Table:
+    if side is None:
+        return pa.table({})
+    return side.select(list(key)).take(places.to_arrow())
+
+
+def _spread(batches: Iterable[pa.RecordBatch], folder: Path, buckets: int) -> dict[int, Path]:
+    """Spread batches over files by the first bits of the key's hash."""
+    folder.mkdir()
+    writers: dict[int, pa.RecordBatchFileWriter] = {}
+    with contextlib.ExitStack() as files:
+        for batch in batches:
+            numbers = _bucket_numbers(batch, buckets)
+            for number in np.unique(numbers):
+                if number not in writers:
+                    path = str(folder / str(number))
+                    writers[number] = files.enter_context(pa.ipc.new_file(path, batch.schema))
+                writers[number].write_batch(batch.filter(pa.array(numbers == number)))
+    return {number: folder / str(number) for number in writers}
+
+
+def _bucket_numbers(batch: pa.RecordBatch, buckets: int) -> np.ndarray:
+    hashes = batch.column(KEY)
+    data = np.frombuffer(hashes.buffers()[1], np.uint8).reshape(-1, DIGEST_TYPE.byte_width)
+    first = data[hashes.offset : hashes.offset + len(hashes), :2].astype(np.uint32)
+    return (first[:, 0] * 256 + first[:, 1]) * buckets // 65536
+
+
+def _load(path: Path | None) -> pa.Table | None:
+    if path is None:
+        return None
+    with pa.OSFile(str(path)) as file:
+        return pa.ipc.open_file(file).read_all()
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="tidemark-"))
+    try:
+        yield folder
+    except OSError as error:
+        message = (
+            f"{folder}: {error.strerror or error}; free space there, or set TMPDIR to a disk with "
+            "room for the whole table, and run again: nothing was published"
+        )
+        raise LakeError(message) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
