@@ -75,7 +75,14 @@ def summary(
         _row(settings, table, differences[name], adf_loses[name])
         for name, table in source.tables.items()
     ]
-    parts = ["", *_grid([header, *rows]), _not_seen(source, differences), "", *_mails(settings)]
+    lost = sum(adf_loses.values())
+    seen = _not_seen(source, differences)
+    parts = [
+        "",
+        *_grid([header, *rows]),
+        f"{seen}; ADF's rule would lose {lost:,}" if lost else seen,
+    ]
+    parts += ["", *_mails(settings)]
     home = _relative(settings.home)
     parts += [
         'query  .venv/bin/tidemark show dim_user --where "user_id = 7"',
@@ -124,8 +131,8 @@ def _not_seen(source: Source, differences: Mapping[str, Difference]) -> str:
         if parts:
             found.append(f"  {table.name}: {', '.join(parts)}")
     if not found:
-        return "\nevery row of the source is in silver"
-    return "\nNOT SEEN by strategy watermark:\n" + "\n".join(found)
+        return "\n0 rows lost: silver is the source, row for row, deletes included"
+    return "\nNOT SEEN by the tables' strategies:\n" + "\n".join(found)
 
 
 def _named(keys: Sequence[Key]) -> str:

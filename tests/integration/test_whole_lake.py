@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,15 @@ SOURCES = ["own", *(["real"] if REAL_SAMPLE.is_dir() else [])]
 
 @dataclass
 class Loaded:
-    """A lake after an initial and an incremental run, and a third without changes."""
+    """A lake after an initial and an incremental run, and a third without changes.
+
+    `deletes`: how many rows the source lost between the first two.
+    """
 
     home: Home
     oracles: dict[str, TableOracle]
     ends: list[str]
+    deletes: int
 
 
 @pytest.fixture(scope="module", params=SOURCES)
@@ -52,7 +56,7 @@ def _loaded_real_sample(home: Home) -> Loaded:
                 oracle.read()
             ends.append(_end(dag.run()))
         ends.append(_end(dag.run()))
-    return Loaded(home, oracles, ends)
+    return Loaded(home, oracles, ends, 0)
 
 
 def _end(run: Ended) -> str:
@@ -72,7 +76,7 @@ def _loaded_by_demo(home: Home, folder: Path) -> Loaded:
         for name, oracle in oracles.items():
             oracle.source = {row[oracle.key]: row for row in _rows(database, name)}
             oracle.read()
-    return Loaded(home, oracles, ends)
+    return Loaded(home, oracles, ends, 4)
 
 
 def _rows(database: Path, table: str) -> list[dict[str, Any]]:
@@ -86,6 +90,14 @@ def _rows(database: Path, table: str) -> list[dict[str, Any]]:
 def _business(row: dict[str, Any]) -> dict[str, Any]:
     plain = {k: v for k, v in row.items() if not k.startswith("_")}
     return {k: _naive(v) for k, v in plain.items()}
+
+
+def _upserts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [_business(row) for row in rows if row["_operation"] != "delete"]
+
+
+def _deletes(rows: list[dict[str, Any]], key: str) -> list[Any]:
+    return [row[key] for row in rows if row["_operation"] == "delete"]
 
 
 def _naive(value: Any) -> Any:
@@ -102,21 +114,22 @@ def test_every_run_succeeds_and_the_third_starts_no_spark(loaded: Loaded) -> Non
 
 
 @pytest.mark.parametrize("table", lake_oracle.KEYS)
-def test_bronze_holds_the_rows_of_each_read_and_no_other(loaded: Loaded, table: str) -> None:
+def test_bronze_holds_the_changes_of_each_read_and_no_other(loaded: Loaded, table: str) -> None:
     oracle = loaded.oracles[table]
-    found = [
-        [_business(row) for row in pl.read_parquet(file).iter_rows(named=True)]
-        for file in loaded.home.bronze(table)
-    ]
-    wanted = [rows for rows in oracle.reads if rows]
-    assert [_sorted(rows) for rows in found] == [_sorted(rows) for rows in wanted]
+    files = [list(pl.read_parquet(f).iter_rows(named=True)) for f in loaded.home.bronze(table)]
+    wanted = [read for read in oracle.reads if read]
+    assert [_sorted(_upserts(rows)) for rows in files] == [_sorted(r.rows) for r in wanted]
+    deleted = [sorted(_deletes(rows, oracle.key)) for rows in files]
+    assert deleted == [sorted(read.deleted) for read in wanted]
     assert str(oracle.watermark) == loaded.home.state(table)["cdc"]
 
 
 @pytest.mark.parametrize("table", lake_oracle.KEYS)
-def test_changes_hold_every_row_of_every_read(loaded: Loaded, table: str) -> None:
-    found = [_business(row) for row in loaded.home.rows(f"silver/{table}_changes")]
-    assert _sorted(found) == _sorted(loaded.oracles[table].changes())
+def test_changes_hold_every_change_of_every_read(loaded: Loaded, table: str) -> None:
+    oracle = loaded.oracles[table]
+    rows = loaded.home.rows(f"silver/{table}_changes")
+    assert _sorted(_upserts(rows)) == _sorted(oracle.changes())
+    assert sorted(_deletes(rows, oracle.key)) == sorted(oracle.deletes())
 
 
 @pytest.mark.parametrize("table", lake_oracle.KEYS)
@@ -162,17 +175,27 @@ def test_the_view_counts_each_tracks_streams(loaded: Loaded) -> None:
 
 
 @pytest.mark.parametrize("table", lake_oracle.KEYS)
-def test_what_the_strategy_can_see_equals_the_source(loaded: Loaded, table: str) -> None:
-    """Each row within reach of the second read, or unchanged since the first, is as it is now."""
+def test_nothing_is_lost(loaded: Loaded, table: str) -> None:
+    """Silver, SCD type 1 and the current rows of SCD type 2 are the source as it is now."""
     oracle = loaded.oracles[table]
-    first = oracle.reads[0]
-    reach = replace(oracle, watermark=max(row[oracle.cursor] for row in first))._low()
-    visible = {
-        row[oracle.key]: lake_oracle.clean(table, row)
-        for row in _rows(loaded.home.database, table)
-        if row[oracle.cursor] >= reach or row in first
-    }
-    assert set(visible) >= {row[oracle.key] for row in oracle.reads[-1]}
-    silver = [_business(row) for row in loaded.home.rows(f"silver/{table}")]
-    seen = [row for row in silver if row[oracle.key] in visible]
-    assert _sorted(seen) == _sorted(list(visible.values()))
+    source = [lake_oracle.clean(table, row) for row in _rows(loaded.home.database, table)]
+    gold = {**lake_oracle.SCD1, **lake_oracle.SCD2}[table]
+    current = [row for row in loaded.home.rows(f"gold/{gold}") if row.get("__END_AT") is None]
+    for rows in (loaded.home.rows(f"silver/{table}"), current):
+        assert _sorted([_business(row) for row in rows]) == _sorted(source)
+    assert len(source) == len(oracle.silver())
+
+
+def test_the_source_lived_through_what_a_watermark_loses(loaded: Loaded) -> None:
+    """Without late, back-dated and deleted rows the tests above would show little."""
+    later = {name: oracle.reads[1] for name, oracle in loaded.oracles.items()}
+    first = {n: max(r[o.cursor] for r in o.reads[0].rows) for n, o in loaded.oracles.items()}
+    older = [
+        row
+        for name, read in later.items()
+        for row in read.rows
+        if row[loaded.oracles[name].cursor] <= first[name]
+    ]
+    assert len(older) >= 31
+    if loaded.deletes:
+        assert sum(len(read.deleted) for read in later.values()) == loaded.deletes

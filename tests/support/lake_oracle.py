@@ -1,8 +1,8 @@
 """What the lake must hold, in plain Python: knows the CSV files and the documented semantics only.
 
-No code of Tidemark's is used here. A read is a list of rows; the strategy `watermark` decides which
-rows of the source a read takes; silver is the newest version of a key; gold follows from the
-changes in the order of their reads.
+No code of Tidemark's is used here. The strategy `snapshot` decides what a read takes: the rows that
+are not as the last read left them, and the keys that are gone. Silver is what is left; gold follows
+from the changes in the order of their reads.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import csv
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +52,25 @@ def typed(column: str, text: str) -> Any:
     return datetime.fromisoformat(text) if column in STAMPS else text
 
 
+@dataclass(frozen=True)
+class Read:
+    """What one read took: rows as they are at the source, and keys that are gone from it."""
+
+    rows: list[Row]
+    deleted: list[Any]
+
+    def __bool__(self) -> bool:
+        return bool(self.rows or self.deleted)
+
+
 @dataclass
 class TableOracle:
     """One table of the source, what was read of it, and what must stand in each layer."""
 
     name: str
     source: dict[Any, Row] = field(default_factory=dict)
-    reads: list[list[Row]] = field(default_factory=list)
+    reads: list[Read] = field(default_factory=list)
+    known: dict[Any, Row] = field(default_factory=dict)
     watermark: Any = None
 
     @property
@@ -74,48 +86,42 @@ class TableOracle:
         for row in rows:
             self.source[row[self.key]] = row
 
-    def read(self) -> list[Row]:
-        """Take the rows that a scheduled read must take, and move the watermark."""
-        newest = max((row[self.cursor] for row in self.source.values()), default=None)
-        low = self._low()
-        window = [
-            row
-            for row in self.source.values()
-            if (low is None or row[self.cursor] >= low) and row[self.cursor] <= newest
-        ]
-        known = [row for rows in self.reads for row in rows]
-        taken = [row for row in window if row not in known]
-        self.reads.append(taken)
-        self.watermark = newest
-        return taken
-
-    def _low(self) -> Any:
-        if self.watermark is None:
-            return None
-        # A lookback of an hour; of a whole day where the cursor knows days alone.
-        back = timedelta(hours=1) if self.cursor in STAMPS else timedelta(days=1)
-        return self.watermark - back
+    def read(self) -> None:
+        """Take what a scheduled read must take, and move the watermark forward."""
+        changed = [row for key, row in self.source.items() if self.known.get(key) != row]
+        gone = [key for key in self.known if key not in self.source]
+        self.reads.append(Read(changed, gone))
+        self.known = dict(self.source)
+        cursors = [row[self.cursor] for row in self.source.values()]
+        self.watermark = max([*cursors, *([self.watermark] if self.watermark else [])])
 
     def changes(self) -> list[Row]:
-        """Every change, cleaned, in the order of the reads."""
-        return [clean(self.name, row) for rows in self.reads for row in rows]
+        """Every version of a row, cleaned, in the order of the reads; deletes are not here."""
+        return [clean(self.name, row) for read in self.reads for row in read.rows]
+
+    def deletes(self) -> list[Any]:
+        """The key of every delete, in the order of the reads."""
+        return [key for read in self.reads for key in read.deleted]
 
     def silver(self) -> dict[Any, Row]:
-        """The newest version of each key that any read saw."""
-        return {row[self.key]: row for row in self.changes()}
+        """The rows as the last read left them, cleaned."""
+        return {key: clean(self.name, row) for key, row in self.known.items()}
 
     def history(self) -> dict[Any, list[tuple[Row, int, int | None]]]:
         """SCD type 2: per key its versions, each with the read it began in and ended in."""
         versions: dict[Any, list[tuple[Row, int, int | None]]] = {}
-        for number, rows in enumerate(self.reads):
-            for raw in rows:
+        for number, read in enumerate(filter(None, self.reads)):
+            for raw in read.rows:
                 row = clean(self.name, raw)
                 known = versions.setdefault(row[self.key], [])
-                if known and known[-1][0] == row:
-                    continue
-                if known:
+                if known and known[-1][2] is None:
+                    if known[-1][0] == row:
+                        continue
                     known[-1] = (known[-1][0], known[-1][1], number)
                 known.append((row, number, None))
+            for key in read.deleted:
+                row, start, _ = versions[key][-1]
+                versions[key][-1] = (row, start, number)
         return versions
 
 

@@ -68,7 +68,7 @@ BAD_TABLES = [
     ("clock_lag: 99999999999d", "field 'clock_lag' is '99999999999d', which is too long"),
     ("future: hodl", "field 'future' is 'hodl', which is not allowed; did you mean 'hold'?"),
     ("strategy: change_trackin", ("field 'strategy' is 'change_trackin', which is not allowed; did "
-     "you mean 'change_tracking'? (allowed: watermark, snapshot, rowversion, change_tracking, cdc)")),
+     "you mean 'change_tracking'? (allowed: watermark, snapshot, rowversion, ")),
     ("cursor_timezone: Europe/Belin", ("field 'cursor_timezone' is 'Europe/Belin', which is no "
      "IANA time zone; did you mean 'Europe/Berlin'?")),
     ("cursor_timezone: Europe", "field 'cursor_timezone' is 'Europe', which is no IANA time zone"),
