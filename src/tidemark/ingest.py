@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
@@ -205,7 +206,8 @@ def _landing(
     job: TableJob, state: TableState, source: OpenSource, sequence: datetime, read: PlannedRead
 ) -> Landing:
     plan, columns = read.plan, read.ask.described.columns
-    landing = Landing(job, source, read.ask.described, plan, sequence)
+    dated = _deleted_at(job, source, columns)
+    landing = Landing(job, source, read.ask.described, plan, sequence, deleted_at=dated)
     lake_table = _lake_table(job, columns)
     if plan.compared and read.anew is None and state.digests and read.ask.known:
         known: Iterable[pa.RecordBatch] = from_snapshot(lake_table, state.digests, state.advanced)
@@ -214,6 +216,19 @@ def _landing(
         return replace(landing, known=from_lake(lake_table))
     seen = _seen_digests(job, state) if plan.remembers and read.anew is None else None
     return replace(landing, seen=seen)
+
+
+def _deleted_at(job: TableJob, source: OpenSource, columns: pa.Schema) -> pa.Scalar | None:
+    """Read the source's clock as a value of the column that orders gold's history, if it is one."""
+    name = job.table.gold.sequence_by if job.table.gold else None
+    kind = columns.field(name).type if name in columns.names else None
+    if kind is None or not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+        return None
+    clock = source.dialect.clock(source.connection)
+    if pa.types.is_timestamp(kind) and kind.tz:
+        return pa.scalar(clock).cast(kind)
+    wall = clock.astimezone(ZoneInfo(job.table.cursor_timezone)).replace(tzinfo=None)
+    return pa.scalar(wall, pa.timestamp("us")).cast(kind, safe=False)
 
 
 def _lake_table(job: TableJob, columns: pa.Schema) -> LakeTable:

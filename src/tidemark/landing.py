@@ -61,6 +61,8 @@ class Landing:
         seen: The digests of rows that may be left out.
         known: What the lake knows of the table, for the read of a whole table; None: nothing.
         has_baseline: Whether `known` is what the last snapshot left.
+        deleted_at: The source's clock, as a value of the column by which gold orders history
+            (`gold.sequence_by`): a delete has no other place in business time. None without one.
     """
 
     job: TableJob
@@ -71,6 +73,7 @@ class Landing:
     seen: SeenDigests | None = None
     known: Iterable[pa.RecordBatch] | None = None
     has_baseline: bool = False
+    deleted_at: pa.Scalar | None = None
 
     @property
     def file(self) -> str:
@@ -189,6 +192,7 @@ def _write_vanished(landing: Landing, keys: pa.Table, bronze: ParquetFile, remem
             for f in columns
         ]
         rows = pa.RecordBatch.from_arrays(own, schema=columns)
+        rows = _dated(landing, rows, pa.repeat(pa.scalar(True), size))
         facts = Facts(pa.repeat(pa.scalar("delete"), size), pa.nulls(size, DIGEST_TYPE))
         bronze.write(stamp(rows, facts, _stamp(landing)))
     gone: int = keys.num_rows
@@ -218,8 +222,23 @@ def _read(landing: Landing) -> Iterator[tuple[pa.RecordBatch, pa.Array, Facts]]:
     table = landing.job.table.name
     for c in read_changes(landing.source.connection, plan.statement, columns, table):
         digests = row_digests(c.rows, columns.names)
-        kept = pc.if_else(pc.equal(c.operations, "delete"), pa.scalar(None, DIGEST_TYPE), digests)
-        yield c.rows, digests, Facts(c.operations, kept, c.source_sequences, c.versions)
+        deletes = pc.equal(c.operations, "delete")
+        kept = pc.if_else(deletes, pa.scalar(None, DIGEST_TYPE), digests)
+        yield (
+            _dated(landing, c.rows, deletes),
+            digests,
+            Facts(c.operations, kept, c.source_sequences, c.versions),
+        )
+
+
+def _dated(landing: Landing, rows: pa.RecordBatch, deletes: pa.Array) -> pa.RecordBatch:
+    """Give deletes their place in business time."""
+    gold = landing.job.table.gold
+    if landing.deleted_at is None or gold is None or gold.sequence_by is None:
+        return rows
+    place = rows.schema.get_field_index(gold.sequence_by)
+    dated = pc.if_else(deletes, landing.deleted_at, rows.column(place))
+    return rows.set_column(place, rows.schema.field(place), dated)
 
 
 @contextlib.contextmanager

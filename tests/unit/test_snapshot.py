@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -84,6 +85,21 @@ def test_a_delete_carries_its_key_and_nothing_else(world: World) -> None:
     assert delete["_operation"] == "delete"
     assert (delete["user_id"], delete["user_name"], delete["updated_at"]) == (1, None, None)
     assert delete["_digest"] is None
+
+
+def test_a_delete_takes_the_sources_clock_where_history_is_in_business_time(
+    tmp_path: Path,
+) -> None:
+    fields = f"{SNAPSHOT}, gold: {{scd: 2, sequence_by: updated_at}}"
+    world = make_world(tmp_path, fields=f"{fields}, cursor_timezone: Asia/Tokyo")
+    world.put((1, "a", at(1)))
+    world.run()
+    world.sql("DELETE FROM DimUser")
+    world.run()
+    delete = world.bronze()[-1]
+    tokyo = datetime.now(ZoneInfo("Asia/Tokyo")).replace(tzinfo=None)
+    assert abs(delete["updated_at"] - tokyo) < timedelta(minutes=5)
+    assert (delete["_operation"], delete["user_name"]) == ("delete", None)
 
 
 def test_the_watermark_never_goes_back_when_the_newest_row_is_deleted(world: World) -> None:
