@@ -17,7 +17,8 @@ def main() -> int:
     """Run gold for the given tables and the views; 1 if one of them failed."""
     args = _arguments()
     source = load_source(source_file(args.config, args.source))
-    report = run_gold(args.lake, source, args.pipeline, args.tables.split(","))
+    tables = [name for name in args.tables.split(",") if name]  # none: the views alone
+    report = run_gold(args.lake, source, args.pipeline, tables, beside=args.beside)
     report.write(args.report)
     for name, table in report.tables.items():
         counts = f"{table.rows_in} changes read, {table.rows} applied"
@@ -38,6 +39,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--source", required=True, help="the metadata file's stem")
     parser.add_argument("--tables", required=True, help="lake names, separated by commas")
     parser.add_argument("--report", required=True, type=Path, help="where to write the report")
+    parser.add_argument("--beside", default="", help="folder of the lake to build in instead")
     parser.add_argument("--pipeline", type=Path, default=here.parent / "dlt")
     return parser.parse_args()
 

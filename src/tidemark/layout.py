@@ -25,9 +25,12 @@ class Lake:
 
     Attributes:
         root: An absolute folder or URL, without a trailing slash.
+        beside: A folder of the lake in which silver, gold and all that is kept about them are
+            built, instead of in the lake itself; bronze stays where it is. Empty: the lake itself.
     """
 
     root: str
+    beside: str = ""
 
     def url(self, relative: str) -> str:
         """Give the absolute path or URL of a path of this lake."""
@@ -59,27 +62,47 @@ class Lake:
 
     def silver(self, table: str) -> str:
         """Give the Delta table of a table's current state."""
-        return f"silver/{table}"
+        return self._built(f"silver/{table}")
 
     def changes(self, table: str) -> str:
         """Give the append-only Delta table of a table's distinct changes."""
-        return f"silver/{table}_changes"
+        return self._built(f"silver/{table}_changes")
 
     def gold(self, name: str) -> str:
         """Give a gold table's Delta table."""
-        return f"gold/{name}"
+        return self._built(f"gold/{name}")
 
     def marker(self, layer: str, table: str) -> str:
         """Give the small file that says what a layer (silver, gold) has done of a table."""
-        return f"{_INTERNAL}/markers/{layer}/{table}.json"
+        return self._built(f"{_INTERNAL}/markers/{layer}/{table}.json")
 
     def checkpoint(self, layer: str, name: str) -> str:
         """Give the checkpoint folder of a table's stream into a layer."""
-        return f"{_INTERNAL}/checkpoints/{layer}/{name}"
+        return self._built(f"{_INTERNAL}/checkpoints/{layer}/{name}")
+
+    def stream_schema(self, table: str) -> str:
+        """Give the file that names the bronze files which silver's stream has met."""
+        return f"{self.checkpoint('silver', table)}/_schema.json"
 
     def auxiliary(self, name: str) -> str:
         """Give the Delta table that the local AUTO CDC keeps beside a gold table."""
-        return f"{_INTERNAL}/autocdc/{name}"
+        return self._built(f"{_INTERNAL}/autocdc/{name}")
+
+    def layers_lock(self, source: str) -> str:
+        """Give the file that runs and a rebuild of a source lock while they build."""
+        return self._built(f"{_INTERNAL}/locks/{source}.lock")
+
+    def swap_file(self, source: str) -> str:
+        """Give the journal of a rebuild's swap; it is there only until the swap is whole."""
+        return self._built(f"{_INTERNAL}/rebuild/{source}.json")
+
+    def rebuild_folder(self, source: str) -> str:
+        """Give the folder in which rebuilds of a source build."""
+        return f"{_INTERNAL}/rebuild/{source}"
+
+    def replaced_folder(self, source: str) -> str:
+        """Give the folder of what rebuilds of a source have replaced, a folder each."""
+        return f"{_INTERNAL}/replaced/{source}"
 
     def run_folder(self, source: str, run_id: str) -> str:
         """Give the folder of one Dag run's reports."""
@@ -88,6 +111,9 @@ class Lake:
     def alert_file(self, source: str) -> str:
         """Give the file that remembers how a source's last run ended."""
         return f"{_INTERNAL}/alerts/{source}.json"
+
+    def _built(self, path: str) -> str:
+        return f"{self.beside}/{path}" if self.beside else path
 
 
 def sequence_text(sequence: datetime) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
-from tidemark.jars import class_archive, jar_folder
+from tidemark.jars import class_archive, jar_folder, submit_variables
 
 # Needed on every open-source Spark: Delta itself, and the meaning of a timestamp.
 COMMON_CONF: dict[str, str] = {
@@ -56,6 +57,13 @@ def conf_for(master: str) -> dict[str, str]:
     on_class_path = {"spark.driver.extraClassPath": os.pathsep.join(jars)} if jars else {}
     java = {"spark.driver.extraJavaOptions": _java_options()}
     return COMMON_CONF | LOCAL_CONF | java | on_class_path
+
+
+def job_variables(environ: Mapping[str, str], master: str) -> dict[str, str]:
+    """Give the variables that a job's spark-submit gets beside the worker's own environment."""
+    # On a laptop the host's name may lead to an address that changes with the network.
+    local = {"SPARK_LOCAL_IP": "127.0.0.1"} if is_local(master) else {}
+    return submit_variables(environ) | local
 
 
 def _java_options() -> str:

@@ -17,7 +17,6 @@ from tidemark import errors
 from tidemark.airflow.compute import (
     failed_job,
     failed_tables,
-    job_variables,
     require_connection,
 )
 from tidemark.airflow.connections import source_url
@@ -25,6 +24,7 @@ from tidemark.airflow.factory import RETRY_POLICY
 from tidemark.airflow.tasks import failure_message
 from tidemark.jars import submit_variables
 from tidemark.metadata import load_source
+from tidemark.spark_conf import job_variables
 
 Write = Callable[..., Path]
 

@@ -12,6 +12,8 @@ import pytest
 from airflow.models.dagrun import DagRun
 
 from tidemark.airflow.factory import build_dags
+from tidemark.layers_lock import as_a_rebuild
+from tidemark.pending import silver_pending
 from tidemark.report import load
 from tidemark.settings import load_settings
 from tidemark.storage import open_store
@@ -80,6 +82,27 @@ def test_a_missing_table_holds_up_no_other_and_the_run_ends_red(
     assert "airflow connections add tidemark_spark" in reasons["pending_for_silver"]
     assert "DimArtist.copy_to_bronze" in reasons["report"]
     assert "left out because of that" in reasons["report"]
+
+
+def test_beside_a_rebuild_a_run_reads_and_leaves_the_rest_to_the_next(
+    write: Write, home: Path
+) -> None:
+    write("DimUser")
+    lake = load_settings().lake
+    store = open_store(lake.root)
+    with as_a_rebuild(store, lake, "spotify"):
+        run, states = _run()
+    assert states["DimUser.advance_watermark"] == "success"
+    assert len(_files(home, "DimUser")) == 1
+    assert states["pending_for_silver"] == "failed"
+    assert "is rebuilding its silver and gold" in _reasons(run)["pending_for_silver"]
+    assert silver_pending(store, lake, ["DimUser"]) == ["DimUser"]
+
+    # What says that something is pending, or not, is half old, half new.
+    store.write(lake.swap_file("spotify"), b"{}")
+    run, states = _run()
+    assert states["pending_for_gold"] == "failed"
+    assert "complete it with `tidemark rebuild spotify`" in _reasons(run)["pending_for_gold"]
 
 
 def test_a_run_for_one_table_skips_the_others(write: Write, home: Path) -> None:

@@ -14,10 +14,9 @@ from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
 
 from tidemark import report
 from tidemark.errors import ConfigError, PipelineError
-from tidemark.jars import submit_variables
 from tidemark.metadata import Source
 from tidemark.settings import Settings, load_settings
-from tidemark.spark_conf import conf_for, is_local
+from tidemark.spark_conf import conf_for, job_variables
 from tidemark.storage import open_store
 
 Layer = Literal["silver", "gold"]
@@ -126,13 +125,6 @@ def require_connection() -> str:
         )
         raise ConfigError(message) from error
     return str(connection.host or "")
-
-
-def job_variables(environ: Mapping[str, str], master: str) -> dict[str, str]:
-    """Give the variables that a job's spark-submit gets beside the worker's own environment."""
-    # On a laptop the host's name may lead to an address that changes with the network.
-    local = {"SPARK_LOCAL_IP": "127.0.0.1"} if is_local(master) else {}
-    return submit_variables(environ) | local
 
 
 def _arguments(layer: Layer, source: Source, settings: Settings, report_path: str) -> list[str]:

@@ -17,10 +17,11 @@ from airflow.sdk.types import DagRunProtocol, RuntimeTaskInstanceProtocol
 
 from tidemark import pending
 from tidemark import report as run_report
-from tidemark.airflow.compute import require_connection
+from tidemark.airflow.compute import Layer, require_connection
 from tidemark.airflow.connections import source_url
 from tidemark.airflow.params import chosen_interval, chosen_tables
 from tidemark.errors import PipelineError
+from tidemark.layers_lock import as_a_run
 from tidemark.metadata import Source, Table
 from tidemark.settings import load_settings
 from tidemark.storage import open_store
@@ -104,8 +105,7 @@ def pending_for_silver(
     If there is none the task is skipped, and so is silver: Spark is not started.
     """
     names = [t.lake_name for t in chosen_tables(source, params, dag_run.conf or ())]
-    lake = load_settings().lake
-    return _or_skip("silver", pending.silver_pending(open_store(lake.root), lake, names))
+    return _waiting("silver", source, names)
 
 
 def pending_for_gold(
@@ -116,9 +116,7 @@ def pending_for_gold(
     If there is none the task is skipped, and so is gold: Spark is not started.
     """
     chosen = chosen_tables(source, params, dag_run.conf or ())
-    names = [t.lake_name for t in chosen if t.gold]
-    lake = load_settings().lake
-    return _or_skip("gold", pending.gold_pending(open_store(lake.root), lake, names))
+    return _waiting("gold", source, [t.lake_name for t in chosen if t.gold])
 
 
 def report(source: Source, *, dag_run: DagRunProtocol, ti: RuntimeTaskInstanceProtocol) -> None:
@@ -153,7 +151,13 @@ def failure_message(
     return "\n".join(lines)
 
 
-def _or_skip(layer: str, tables: list[str]) -> list[str]:
+def _waiting(layer: Layer, source: Source, names: list[str]) -> list[str]:
+    lake = load_settings().lake
+    find = {"silver": pending.silver_pending, "gold": pending.gold_pending}[layer]
+    # While a rebuild exchanges them, the markers say nothing. The job looks too, but it takes
+    # seconds to start, and its words are in its log.
+    with as_a_run(lake, source.name):
+        tables = find(open_store(lake.root), lake, names)
     if not tables:
         raise AirflowSkipException(f"no table waits for {layer}: Spark is not started")
     require_connection()

@@ -76,7 +76,7 @@ def stream_schema(spark: SparkSession, store: Store, lake: Lake, table: str) -> 
         PipelineError: A file can't be read, has a column whose type does not go with what was
             there before, or is no bronze file at all.
     """
-    path = f"{lake.checkpoint('silver', table)}/_schema.json"
+    path = lake.stream_schema(table)
     known = _read(store, path)
     files = frozenset(_bronze_files(store, lake, table))
     new = sorted(files - known.files)

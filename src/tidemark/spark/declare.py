@@ -118,7 +118,7 @@ def pipeline_source() -> Source:
 def read_changes(table: str) -> DataFrame:
     """Stream every distinct change of a table, by its name in the lake (``tidemark.lake``)."""
     spark = SparkSession.active()
-    lake = Lake(str(spark.conf.get("tidemark.lake")))
+    lake = Lake(str(spark.conf.get("tidemark.lake")), str(spark.conf.get("tidemark.beside", "")))
     return spark.readStream.format("delta").load(lake.url(lake.changes(table)))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from tidemark.layers_lock import as_a_run
 from tidemark.layout import Lake
 from tidemark.metadata import Source
 from tidemark.pending import mark_gold_done, silver_version
@@ -14,7 +15,7 @@ from tidemark.storage import open_store
 
 
 def run_gold(
-    lake_root: str, source: Source, pipeline: Path, tables: Sequence[str]
+    lake_root: str, source: Source, pipeline: Path, tables: Sequence[str], *, beside: str = ""
 ) -> PipelineReport:
     """Bring gold up to the tables' silver, and mark those that are done.
 
@@ -23,17 +24,20 @@ def run_gold(
         source: The metadata.
         pipeline: The folder of the declarations, ``dlt/``.
         tables: Lake names.
+        beside: A folder of the lake to build in, instead of the lake itself.
 
     Raises:
-        PipelineError: The declarations contradict themselves; nothing was run.
+        PipelineError: The declarations contradict themselves, or a rebuild is at work; nothing
+            was run.
     """
-    lake, store = Lake(lake_root), open_store(lake_root)
-    # Looked up before the changes are read: one that comes meanwhile stays pending.
-    versions = {name: silver_version(store, lake, name) for name in tables}
-    spark = build_session(f"tidemark gold {source.name}")
-    report = run_pipeline(spark, lake, source, pipeline, tables)
-    for name in report.done:
-        version = versions.get(name)
-        if version is not None:
-            mark_gold_done(store, lake, name, version)
+    lake, store = Lake(lake_root, beside), open_store(lake_root)
+    with as_a_run(lake, source.name):
+        # Looked up before the changes are read: one that comes meanwhile stays pending.
+        versions = {name: silver_version(store, lake, name) for name in tables}
+        spark = build_session(f"tidemark gold {source.name}")
+        report = run_pipeline(spark, lake, source, pipeline, tables)
+        for name in report.done:
+            version = versions.get(name)
+            if version is not None:
+                mark_gold_done(store, lake, name, version)
     return report

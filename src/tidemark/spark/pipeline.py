@@ -101,6 +101,7 @@ def run_pipeline(
     """
     for name, value in {
         "lake": lake.root,
+        "beside": lake.beside,
         "config": str(source.path.parent),
         "source": source.name,
     }.items():

@@ -12,6 +12,7 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 
 from tidemark.errors import PipelineError
+from tidemark.layers_lock import as_a_run
 from tidemark.layout import Lake, sequence_of
 from tidemark.metadata import Source, Table
 from tidemark.pending import bronze_snapshot, mark_silver_done, silver_version
@@ -48,7 +49,13 @@ class TableResult:
 
 
 def run_silver(
-    spark: SparkSession, lake_root: str, source: Source, tables: Sequence[str], rules: Path
+    spark: SparkSession,
+    lake_root: str,
+    source: Source,
+    tables: Sequence[str],
+    rules: Path,
+    *,
+    beside: str = "",
 ) -> dict[str, TableResult]:
     """Bring tables' silver up to their bronze, several at a time; each fails alone.
 
@@ -58,12 +65,16 @@ def run_silver(
         source: The metadata.
         tables: Lake names.
         rules: The folder of the rules files.
+        beside: A folder of the lake to build in, instead of the lake itself.
 
     Returns:
         A result for each table, in the given order. A table that failed is not marked as done,
         and so stays pending.
+
+    Raises:
+        PipelineError: A rebuild is at work; nothing was run.
     """
-    lake = Lake(lake_root)
+    lake = Lake(lake_root, beside)
     by_name = {table.lake_name: table for table in source.tables.values()}
     path = rules / f"{source.name}.py"
 
@@ -73,7 +84,7 @@ def run_silver(
             return TableResult(status="failed", error=message)
         return _Job(spark, open_store(lake_root), lake, by_name[name], path).run()
 
-    with ThreadPoolExecutor(tables_at_once(spark)) as pool:
+    with as_a_run(lake, source.name), ThreadPoolExecutor(tables_at_once(spark)) as pool:
         return dict(zip(tables, pool.map(one, tables), strict=True))
 
 
