@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 
-from tidemark import sample
+from tidemark import rebuild_command, sample
 from tidemark.errors import ConfigError, TidemarkError
 from tidemark.metadata import load_all, rule_notes
 from tidemark.settings import Settings, load_settings
@@ -66,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     env = commands.add_parser("env", help="print the exports that make `airflow` use this home")
     env.set_defaults(command=_env)
     _add_show(commands)
+    rebuild = commands.add_parser("rebuild", help="build silver and gold anew from bronze")
+    rebuild_command.add_arguments(rebuild)
+    rebuild.set_defaults(command=rebuild_command.run)
     demo = commands.add_parser("demo", help="three runs of the sample")
     demo.set_defaults(command=_demo)
     ui = commands.add_parser("ui", help="Airflow's UI on localhost, with this home")

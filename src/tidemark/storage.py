@@ -157,6 +157,18 @@ class LocalStore:
         with _explained(path):
             (self.root / path).unlink(missing_ok=True)
 
+    def exists(self, path: str) -> bool:
+        """Tell whether a file or folder is there."""
+        return (self.root / path).exists()
+
+    def move(self, source: str, target: str) -> None:
+        """Rename a file or folder to a name that is free, at once and durably."""
+        old, new = self.root / source, self.local_path(target)
+        with _explained(target):
+            old.rename(new)
+            _sync_folder(new.parent)
+            _sync_folder(old.parent)
+
     @contextlib.contextmanager
     def _locked(self, path: str) -> Iterator[None]:
         lock = self.local_path(path).with_name(f"_{Path(path).name}.lock")
