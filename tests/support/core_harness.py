@@ -95,11 +95,14 @@ class World:
                 connection.execute(statement)
 
     def put(self, *rows: Iterable[Any]) -> None:
-        """Insert rows, or replace those with the same key."""
+        """Insert rows, or replace those with the same key; columns behind a row's get NULL."""
         with self.connect() as connection:
+            known = connection.execute(f'PRAGMA table_info("{self.table.name}")').fetchall()
             for row in map(tuple, rows):
+                names = ", ".join(f'"{column[1]}"' for column in known[: len(row)])
                 marks = ", ".join("?" * len(row))
-                connection.execute(f'REPLACE INTO "{self.table.name}" VALUES ({marks})', row)
+                insert = f'REPLACE INTO "{self.table.name}" ({names}) VALUES ({marks})'
+                connection.execute(insert, row)
 
     def rows(self) -> list[tuple[Any, ...]]:
         with self.connect() as connection:
