@@ -44,8 +44,9 @@ lint: $(READY) ## ruff, mypy, import-linter, the metadata
 soak: $(READY) ## every test, with many more random examples
 	@TIDEMARK_SOAK=1 $(BIN)/pytest
 
-bench: $(READY) ## what copy_to_bronze costs beside a bare copying loop
+bench: $(READY) ## what a copy costs beside a bare loop, and a change of 1 % beside a whole load
 	@$(BIN)/python benchmarks/copy_to_bronze.py
+	@$(BIN)/python benchmarks/incremental.py
 
 docs: $(READY) ## write docs/config.md anew from the metadata's model
 	@$(BIN)/python -m tidemark.config_docs > docs/config.md

@@ -32,12 +32,12 @@ source: {connection: bench}
 tables:
   Wide: {key: id, cursor: changed_at}
 """
-_CREATE = """
+CREATE = """
 CREATE TABLE Wide (
   id INTEGER PRIMARY KEY, a INTEGER, b BIGINT, price DECIMAL(10, 2), ratio DOUBLE,
   name TEXT, city TEXT, born DATE, active BOOLEAN, changed_at DATETIME)
 """
-_FILL = """
+FILL = """
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :rows)
 INSERT INTO Wide SELECT i, i % 97, i * 1000003, (i % 100000) / 100.0, i / 7.0, 'name ' || i,
   CASE i % 3 WHEN 0 THEN NULL ELSE 'city ' || (i % 500) END,
@@ -55,8 +55,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder) / "bench.db"
         with closing(sqlite3.connect(database)) as connection, connection:
-            connection.execute(_CREATE)
-            connection.execute(_FILL, {"rows": args.rows})
+            connection.execute(CREATE)
+            connection.execute(FILL, {"rows": args.rows})
         table = _table(Path(folder))
         ratios = []
         for number in range(args.repeats):
