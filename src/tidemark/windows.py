@@ -16,6 +16,7 @@ Kind = Literal["timestamp", "date", "integer", "binary"]
 
 TICKS_PER_SECOND = 10_000_000
 _DAY = 86_400 * TICKS_PER_SECOND
+_PLAIN_LENGTH = len("2026-01-01 10:00:00")
 _STAMP = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:([T ])(\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?)?\s*(Z|[+-]\d\d:?\d\d)?$"
 )
@@ -71,12 +72,28 @@ def ordinal(kind: Kind, text: str) -> int:
         return int(text)
     if kind == "binary":
         return int(text.removeprefix("0x") or "0", 16)
+    if kind == "timestamp" and len(text) == _PLAIN_LENGTH:
+        ticks = _ticks_of_plain(text)
+        if ticks is not None:
+            return ticks
     match = _STAMP.match(text.strip())
     if not match:
         message = f"{text!r} is no {kind}"
         raise ValueError(message)
     days = date.fromisoformat(match.group(1)).toordinal()
     return days if kind == "date" else days * _DAY + _ticks_of_day(match)
+
+
+def _ticks_of_plain(text: str) -> int | None:
+    """Place ``2026-01-01 10:00:00``, by far the most common form, several times as fast."""
+    if text[10] not in " T" or text[13] != ":" or text[16] != ":":
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    seconds = moment.hour * 3600 + moment.minute * 60 + moment.second
+    return moment.toordinal() * _DAY + seconds * TICKS_PER_SECOND
 
 
 def _ticks_of_day(match: re.Match[str]) -> int:
