@@ -10,7 +10,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from tidemark.errors import SourceError
-from tidemark.extract import sqlite, sqlserver
+from tidemark.extract import postgresql, sqlite, sqlserver
 from tidemark.metadata import Strategy, Table
 from tidemark.windows import Kind
 
@@ -79,7 +79,11 @@ class Dialect(Protocol):
         """Tell whether the same statement may succeed a little later."""
 
 
-_MODULES: dict[str, ModuleType] = {"mssql": sqlserver, "sqlite": sqlite}
+_MODULES: dict[str, ModuleType] = {
+    "mssql": sqlserver,
+    "postgresql": postgresql,
+    "sqlite": sqlite,
+}
 
 
 def dialect_of(url: sa.URL, table: Table) -> Dialect:

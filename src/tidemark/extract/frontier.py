@@ -62,7 +62,7 @@ def find_limits(ask: Ask, kind: Kind | None) -> Limits | None:
     connection, dialect = ask.source.connection, ask.source.dialect
     clock = dialect.clock(connection)
     held = dialect.oldest_transaction(connection)
-    return Limits(clock, held, None if held else dialect.hidden_transactions(connection))
+    return Limits(clock, held, dialect.hidden_transactions(connection))
 
 
 def fix_and_reach(ask: Ask, within: sa.ColumnElement[bool] | None = None) -> str | None:

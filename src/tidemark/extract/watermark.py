@@ -192,18 +192,19 @@ def _words(ask: Ask, window: Window | None, without: Unseen) -> str:
 
 
 def _note(table: Table, frontier: Frontier) -> str | None:
-    if frontier.hidden:
-        return (
-            f"table {table.name}: {frontier.hidden}: what one of them writes with a cursor more "
-            "than the lookback below the newest is passed over"
+    notes = []
+    if frontier.held_since is not None:
+        notes.append(
+            f"read up to {frontier.newest} only: a transaction has been open since "
+            f"{frontier.held_since.isoformat(sep=' ', timespec='seconds')}, and what it writes may "
+            "be dated from then on"
         )
-    if frontier.held_since is None:
-        return None
-    return (
-        f"table {table.name}: read up to {frontier.newest} only: a transaction has been open since "
-        f"{frontier.held_since.isoformat(sep=' ', timespec='seconds')}, and what it writes may be "
-        "dated from then on"
-    )
+    if frontier.hidden:
+        notes.append(
+            f"{frontier.hidden}: what one of them writes with a cursor more than the lookback "
+            "below the newest is passed over"
+        )
+    return f"table {table.name}: {'; '.join(notes)}" if notes else None
 
 
 def _check_not_ahead(table: Table, kind: Kind, low: str, now: str) -> None:
