@@ -77,10 +77,9 @@ def test_a_sqlite_connection_holds_an_absolute_path(
             "postgresql+psycopg://me:p%40ss%2Fw%3Ad@h:5433/shop?sslmode=require",
         ),
         (
-            {"conn_type": "mssql", "host": "x.database.windows.net", "schema": "shop",
+            {"conn_type": "mssql", "host": "x.example.net", "schema": "shop",
              "extra": {"Encrypt": "yes", "Authentication": "ActiveDirectoryMSI"}},
-            "mssql+mssqlpython://x.database.windows.net/shop?Encrypt=yes"
-            + "&Authentication=ActiveDirectoryMSI",
+            "mssql+mssqlpython://x.example.net/shop?Encrypt=yes&Authentication=ActiveDirectoryMSI",
         ),
     ],
 )  # fmt: skip
