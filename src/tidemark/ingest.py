@@ -181,7 +181,7 @@ def plan_read(
     anew = _reason_to_begin_anew(job, state, choice)
     ask = replace(ask, known=known)
     if anew is None:
-        ask = replace(ask, low=low, position=state.position)
+        ask = replace(ask, low=low, position=state.position, goes_on=True)
     plan = choice.strategy.plan(ask)
     if plan.whole and not plan.compared and anew is None:
         anew = plan.note or "the strategy has nothing to go on from"

@@ -51,6 +51,8 @@ class Ask:
         low: The stored watermark; None before the first read, and for a full reload.
         position: What this strategy stored at its last read; empty for a full reload.
         known: Whether the lake holds rows of the table already.
+        goes_on: Whether an earlier read of this strategy left a state to go on from, be it without
+            a watermark: no row had a cursor.
     """
 
     source: OpenSource
@@ -60,6 +62,7 @@ class Ask:
     low: str | None = None
     position: Mapping[str, str] = field(default_factory=dict)
     known: bool = False
+    goes_on: bool = False
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def plan(ask: Ask) -> ReadPlan:
     window = plan_window(kind, ask.low, frontier.newest, lookback)
     without = _without_cursor(ask)
     where = condition(ask, kind, window, with_null=table.null_cursor == "include")
-    whole = ask.low is None and ask.known
+    whole = ask.low is None and ask.known and not ask.goes_on
     if window is None and not without.count:
         where = None
     if where is not None:
