@@ -181,7 +181,7 @@ def plan_read(
     anew = _reason_to_begin_anew(job, state, choice)
     ask = replace(ask, known=known)
     if anew is None:
-        ask = replace(ask, low=low, position=state.position)
+        ask = replace(ask, low=low, position=state.position, goes_on=True)
     plan = choice.strategy.plan(ask)
     if plan.whole and not plan.compared and anew is None:
         anew = plan.note or "the strategy has nothing to go on from"
@@ -270,12 +270,25 @@ def _remove_leftovers(job: TableJob, state: TableState, sequence: datetime) -> N
                 job.store.remove(path)
 
 
+def _cut(read: PlannedRead) -> str | None:
+    """Say what the lake's types do not hold of this table; once, with its first row."""
+    cuts = read.ask.described.cuts
+    if not cuts:
+        return None
+    words = "; ".join(
+        f"{name} ({read.ask.described.declared[name]}): {why}" for name, why in cuts.items()
+    )
+    return f"table {read.ask.table.name}: the lake does not hold everything: {words}"
+
+
 def _result(
     landing: Landing, read: PlannedRead, counts: Counts, lookup: dict[str, Any]
 ) -> dict[str, Any]:
     plan, written = read.plan, read.plan.statement is not None
     anew = f"read whole: {read.anew}" if read.anew else None
-    notes = [note for note in (lookup.get("note"), anew, plan.note) if note]
+    told = plan.note if plan.note != read.anew else None
+    cut = _cut(read) if read.anew or not read.ask.known else None
+    notes = [note for note in (lookup.get("note"), anew, told, cut) if note]
     return {
         "table": landing.job.table.lake_name,
         "rows": counts.published,

@@ -17,7 +17,14 @@ from tidemark.digest import DIGEST_TYPE, row_digests
 from tidemark.digest_store import Keep, SeenDigests, digest_file
 from tidemark.extract.by_key import read_by_keys
 from tidemark.extract.source import OpenSource, SourceTable
-from tidemark.extract.strategy import OPERATION, PRESENT, ReadPlan, from_table, read_changes
+from tidemark.extract.strategy import (
+    OPERATION,
+    PRESENT,
+    SOURCE_SEQUENCE,
+    ReadPlan,
+    from_table,
+    read_changes,
+)
 from tidemark.extract.watermark import not_unique
 from tidemark.layout import Lake
 from tidemark.metadata import Table
@@ -148,6 +155,7 @@ def _land_whole(landing: Landing, bronze: ParquetFile, remember: Keep) -> Counts
                 remember(rows.filter(pc.invert(here)), digests.filter(pc.invert(here)))
             _progress(landing, read)
             marked = rows.append_column(DIGEST, digests).append_column(OPERATION, facts.operations)
+            marked = marked.append_column(SOURCE_SEQUENCE, facts.source_sequences)
             yield with_key(marked, landing.job.table.key)
 
     key = landing.job.table.key
@@ -175,7 +183,8 @@ def _write_changed(landing: Landing, bucket: Bucket, bronze: ParquetFile) -> Non
     for batch in rows.combine_chunks().to_batches(_BATCH_ROWS):
         own = batch.select(landing.described.columns.names)
         digests = batch.column(DIGEST).cast(DIGEST_TYPE)
-        facts = Facts(batch.column("chosen_operation").cast(pa.string()), digests)
+        chosen_operations = batch.column("chosen_operation").cast(pa.string())
+        facts = Facts(chosen_operations, digests, batch.column(SOURCE_SEQUENCE))
         bronze.write(stamp(_as(own, landing), facts, _stamp(landing)))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from airflow.sdk import RetryAction
 from airflow.sdk.exceptions import AirflowException
+from sqlalchemy import make_url
 
 from tidemark import errors
 from tidemark.airflow.compute import (
@@ -67,6 +68,29 @@ def test_a_sqlite_connection_holds_an_absolute_path(
     assert source_url(load_source(write("DimUser"))) == "sqlite:////data/a b.db"
 
 
+@pytest.mark.parametrize(
+    ("connection", "url"),
+    [
+        (
+            {"conn_type": "postgres", "host": "h", "schema": "shop", "login": "me",
+             "password": "p@ss/w:d", "port": 5433, "extra": {"sslmode": "require", "cursor": "x"}},
+            "postgresql+psycopg://me:p%40ss%2Fw%3Ad@h:5433/shop?sslmode=require",
+        ),
+        (
+            {"conn_type": "mssql", "host": "x.example.net", "schema": "shop",
+             "extra": {"Encrypt": "yes", "Authentication": "ActiveDirectoryMSI"}},
+            "mssql+mssqlpython://x.example.net/shop?Encrypt=yes&Authentication=ActiveDirectoryMSI",
+        ),
+    ],
+)  # fmt: skip
+def test_a_servers_connection_becomes_a_url(
+    write: Write, monkeypatch: pytest.MonkeyPatch, connection: dict[str, object], url: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_SPOTIFY_SQL", json.dumps(connection))
+    found = make_url(source_url(load_source(write("DimUser"))))
+    assert found == make_url(url)
+
+
 @pytest.mark.usefixtures("airflow_database")
 def test_a_missing_connection_is_named_with_its_file_and_the_remedy(write: Write) -> None:
     path = write("DimUser")
@@ -82,6 +106,8 @@ def test_a_missing_connection_is_named_with_its_file_and_the_remedy(write: Write
         ({"conn_type": "mysql", "host": "h", "password": "geheim"}, ["'mysql'", "sqlite"]),
         ({"conn_type": "sqlite", "host": "spotify.db"}, ["'spotify.db'", "absolute"]),
         ({"conn_type": "sqlite"}, ["''", "absolute"]),
+        ({"conn_type": "mssql", "host": "h", "password": "geheim"}, ["(mssql)", "no database"]),
+        ({"conn_type": "postgres", "schema": "d", "password": "geheim"}, ["(postgres)", "no host"]),
     ],
 )
 def test_a_connection_that_cannot_be_read_says_why_without_its_password(

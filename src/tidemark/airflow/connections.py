@@ -6,11 +6,18 @@ from pathlib import PurePath
 
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
+from sqlalchemy import URL
 
 from tidemark.errors import SourceError
 from tidemark.metadata import Source
 
-SUPPORTED = ("sqlite",)
+SUPPORTED = ("mssql", "postgres", "sqlite")
+_DRIVERS = {"mssql": "mssql+mssqlpython", "postgres": "postgresql+psycopg"}
+# What of a connection's extra goes to the driver; the rest is Airflow's own.
+_PASSED = frozenset(
+    {"encrypt", "trustservercertificate", "hostnameincertificate", "authentication"}
+    | {"sslmode", "sslrootcert", "sslcert", "sslkey", "connect_timeout"}
+)
 
 
 def source_url(source: Source) -> str:
@@ -35,7 +42,29 @@ def source_url(source: Source) -> str:
             f"which can't be read; the supported types are: {', '.join(SUPPORTED)}"
         )
         raise SourceError(message)
-    return _sqlite_url(name, connection)
+    driver = _DRIVERS.get(connection.conn_type)
+    return _server_url(name, connection, driver) if driver else _sqlite_url(name, connection)
+
+
+def _server_url(name: str, connection: Connection, driver: str) -> str:
+    if not connection.host or not connection.schema:
+        missing = "host" if not connection.host else "database"
+        message = (
+            f"the Airflow connection {name!r} ({connection.conn_type}) names no {missing}; give "
+            "the server as its host and the database as its schema"
+        )
+        raise SourceError(message)
+    extra = connection.extra_dejson
+    url = URL.create(
+        driver,
+        username=connection.login,
+        password=connection.password,
+        host=connection.host,
+        port=connection.port,
+        database=connection.schema,
+        query={key: str(value) for key, value in extra.items() if key.lower() in _PASSED},
+    )
+    return url.render_as_string(hide_password=False)
 
 
 def _sqlite_url(name: str, connection: Connection) -> str:

@@ -44,15 +44,19 @@ def _is(source: OpenSource, described: SourceTable, key: dict[str, Any]) -> sa.C
 def _equals(
     source: OpenSource, described: SourceTable, name: str, value: Any
 ) -> sa.ColumnElement[bool]:
+    declared = described.declared.get(name, "")
     column: sa.ColumnElement[Any] = sa.column(name)
     if value is None:
         return column.is_(None)
     kind = _time_kind(described.columns.field(name).type)
     wanted: sa.ColumnElement[Any] = sa.literal(value)
-    if kind is not None:
+    if kind is None:
+        # What is read as a text is looked for as one.
+        column = described.read_as(column, declared)
+    else:
         # A database without timestamps holds the same moment in many forms.
         column = source.dialect.comparable(column, kind)
-        wanted = source.dialect.bound(str(value), kind, described.declared.get(name, ""))
+        wanted = source.dialect.bound(str(value), kind, declared)
     return sa.and_(column == wanted)
 
 

@@ -7,13 +7,20 @@ from types import ModuleType
 from typing import cast
 
 from tidemark.errors import SourceError
-from tidemark.extract import snapshot, watermark
+from tidemark.extract import cdc, change_tracking, rowversion, snapshot, watermark
 from tidemark.extract.source import OpenSource
 from tidemark.extract.strategy import Strategy
 from tidemark.metadata import Strategy as Name
 from tidemark.metadata import Table
 
-_MODULES: dict[Name, ModuleType] = {"watermark": watermark, "snapshot": snapshot}
+_MODULES: dict[Name, ModuleType] = {
+    "watermark": watermark,
+    "snapshot": snapshot,
+    "rowversion": rowversion,
+    "change_tracking": change_tracking,
+    "cdc": cdc,
+}
+_SQL_SERVERS: frozenset[Name] = frozenset({"rowversion", "change_tracking", "cdc"})
 
 
 @dataclass(frozen=True)
@@ -46,8 +53,8 @@ def choose(source: OpenSource, table: Table) -> Choice:
         name, reason = "watermark", f"there is a cursor, {table.cursor}, and no change log"
     else:
         name, reason = "snapshot", "there is neither a cursor nor a change log"
-    if name not in _MODULES:
-        kind = source.connection.dialect.name
+    kind = source.connection.dialect.name
+    if name in _SQL_SERVERS and kind != "mssql":
         message = (
             f"table {table.name}: strategy {name} is SQL Server's, and the source is {kind}; "
             "say `strategy: snapshot`, which sees everything, or `watermark`, in config/"

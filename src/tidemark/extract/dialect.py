@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from types import ModuleType
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import pyarrow as pa
 import sqlalchemy as sa
 
 from tidemark.errors import SourceError
-from tidemark.extract import sqlite
+from tidemark.extract import postgresql, sqlite, sqlserver
 from tidemark.metadata import Strategy, Table
 from tidemark.windows import Kind
 
@@ -29,7 +29,13 @@ class Dialect(Protocol):
         """Give the declared type of each column, generated ones included."""
 
     def arrow_type(self, declared: str) -> pa.DataType | None:
-        """Give the Arrow type that keeps a declared type whole; None if there is none."""
+        """Give the Arrow type of a declared type; None if there is none."""
+
+    def read_as(self, column: sa.ColumnElement[Any], declared: str) -> sa.ColumnElement[Any]:
+        """Give a column in the form in which the driver gives it whole: itself, or a text."""
+
+    def cut(self, declared: str) -> str | None:
+        """Tell what the Arrow type of a declared type cannot hold; None: it holds everything."""
 
     def comparable(
         self, expression: sa.ColumnElement[object], kind: Kind
@@ -39,6 +45,9 @@ class Dialect(Protocol):
     def bound(self, text: str, kind: Kind, declared: str) -> sa.ColumnElement[object]:
         """Bind a cursor value as text, cast to the cursor's own type."""
 
+    def cursor_text(self, cursor: sa.ColumnElement[Any], kind: Kind) -> sa.ColumnElement[Any]:
+        """Give a cursor so that ``str`` of what the driver gives has all its digits."""
+
     def clock(self, connection: sa.Connection) -> datetime:
         """Read the source's own clock, UTC."""
 
@@ -46,6 +55,15 @@ class Dialect(Protocol):
         """Give the begin (UTC) of the oldest open transaction that may write.
 
         None: there is none, or nobody lets us see them.
+        """
+
+    def hidden_transactions(self, connection: sa.Connection) -> str | None:
+        """Tell why open transactions may be there that we can't see, and the remedy."""
+
+    def fix_moment(self, connection: sa.Connection) -> None:
+        """Let all that is read from now on be of one moment, if the database can do that.
+
+        What must be older than the rows (its clock, its open transactions) is read before.
         """
 
     def sees_one_moment(self, connection: sa.Connection) -> bool:
@@ -61,7 +79,11 @@ class Dialect(Protocol):
         """Tell whether the same statement may succeed a little later."""
 
 
-_MODULES: dict[str, ModuleType] = {"sqlite": sqlite}
+_MODULES: dict[str, ModuleType] = {
+    "mssql": sqlserver,
+    "postgresql": postgresql,
+    "sqlite": sqlite,
+}
 
 
 def dialect_of(url: sa.URL, table: Table) -> Dialect:

@@ -26,42 +26,103 @@ class Frontier:
         now: The source's clock as a cursor value; None where a cursor is no time, or may lie
             ahead of it (``future: take``).
         held_since: The begin of the open transaction below which `newest` is kept, UTC.
+        hidden: Why there may be open transactions that can't be seen; None: there are none.
     """
 
     newest: str | None
     future: Unseen
     now: str | None = None
     held_since: datetime | None = None
+    hidden: str | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What must be older than the rows: the source's clock, and who is still writing, UTC.
+
+    Attributes:
+        clock: The source's clock.
+        held: The begin of the oldest open transaction; None: there is none, or none to be seen.
+        hidden: Why there may be open transactions that can't be seen; None: there are none.
+    """
+
+    clock: datetime
+    held: datetime | None
+    hidden: str | None = None
+
+
+def find_limits(ask: Ask, kind: Kind | None) -> Limits | None:
+    """Read the clock and the open transactions; None for a cursor that they do not limit.
+
+    Read before the moment of the rows is fixed: a transaction that is seen to be over has then
+    committed before that moment, and its rows are among those that are read.
+    """
+    if ask.table.future == "take" or kind not in {"timestamp", "date"}:
+        return None
+    connection, dialect = ask.source.connection, ask.source.dialect
+    clock = dialect.clock(connection)
+    held = dialect.oldest_transaction(connection)
+    return Limits(clock, held, dialect.hidden_transactions(connection))
+
+
+def fix_and_reach(ask: Ask, within: sa.ColumnElement[bool] | None = None) -> str | None:
+    """Fix the moment of a read; give the newest cursor of its rows, if the table has a cursor."""
+    limits = find_limits(ask, ask.kind)
+    ask.source.dialect.fix_moment(ask.source.connection)
+    return reach(ask, limits, within)
+
+
+def reach(
+    ask: Ask, limits: Limits | None, within: sa.ColumnElement[bool] | None = None
+) -> str | None:
+    """Give the newest cursor below the limits, of the rows of a condition; None without one."""
+    if ask.kind is None:
+        return None
+    conditions = [] if within is None else [within]
+    settled = _settled(ask, ask.kind, limits) if limits else None
+    return _newest(ask, ask.kind, *conditions, *([] if settled is None else [settled]))
 
 
 def find_frontier(ask: Ask, kind: Kind) -> Frontier:
-    """Fix where a read will end, at the source, before it begins.
+    """Fix the moment of a read and where it will end, at the source, before it begins.
 
     The newest cursor is looked for below the cap, rather than capped: one row dated 2099 then
     does not push the watermark to the clock, past rows that are still to be committed.
     """
-    table, source = ask.table, ask.source
-    cursor = comparable_cursor(ask, kind)
-    if table.future == "take" or kind not in {"timestamp", "date"}:
-        return Frontier(_newest(ask, cursor, sa.true()), Unseen(0, ()))
-    clock = source.dialect.clock(source.connection)
-    held = source.dialect.oldest_transaction(source.connection)
-    cap = clock_cap(kind, clock, table.clock_lag, table.cursor_timezone) or ""
-    # What an open transaction has written may carry the moment of its begin.
-    open_cap = held and clock_cap(
-        kind, held - timedelta(microseconds=1), timedelta(0), table.cursor_timezone
-    )
-    within = cursor <= bound(ask, cap, kind)
-    if open_cap:
-        within = sa.and_(within, cursor <= bound(ask, open_cap, kind))
-    newest = _newest(ask, cursor, within)
-    reach = _newest(ask, cursor, cursor <= bound(ask, cap, kind)) if open_cap else newest
+    limits = find_limits(ask, kind)
+    ask.source.dialect.fix_moment(ask.source.connection)
+    if limits is None:
+        return Frontier(_newest(ask, kind), Unseen(0, ()))
+    newest, past = _newest(ask, kind, _settled(ask, kind, limits)), _past(ask, kind, limits)
+    held_back = limits.held is not None and newest != _newest(ask, kind, past)
     return Frontier(
         newest=newest,
-        future=count_unseen(source, table, cursor > bound(ask, cap, kind)),
-        now=clock_cap(kind, clock, timedelta(0), table.cursor_timezone),
-        held_since=held if reach != newest else None,
+        future=count_unseen(ask.source, ask.table, sa.not_(past)),
+        now=clock_cap(kind, limits.clock, timedelta(0), cursor_zone(ask)),
+        held_since=limits.held if held_back else None,
+        hidden=limits.hidden,
     )
+
+
+def _past(ask: Ask, kind: Kind, limits: Limits) -> sa.ColumnElement[bool]:
+    cap = clock_cap(kind, limits.clock, ask.table.clock_lag, cursor_zone(ask))
+    return comparable_cursor(ask, kind) <= bound(ask, cap or "", kind)
+
+
+def _settled(ask: Ask, kind: Kind, limits: Limits) -> sa.ColumnElement[bool]:
+    past = _past(ask, kind, limits)
+    if limits.held is None:
+        return past
+    # What an open transaction has written may carry the moment of its begin.
+    before = limits.held - timedelta(microseconds=1)
+    cap = clock_cap(kind, before, timedelta(0), cursor_zone(ask))
+    return sa.and_(past, comparable_cursor(ask, kind) <= bound(ask, cap or "", kind))
+
+
+def cursor_zone(ask: Ask) -> str:
+    """Give the time zone of the cursor's values: a type that has one itself is read as UTC."""
+    kind = ask.described.columns.field(ask.table.cursor or "").type
+    return "UTC" if getattr(kind, "tz", None) else ask.table.cursor_timezone
 
 
 def cursor_column(table: Table) -> sa.ColumnClause[Any]:
@@ -92,14 +153,12 @@ def count_unseen(source: OpenSource, table: Table, where: sa.ColumnElement[bool]
     return Unseen(count, tuple(named(table, row) for row in found))
 
 
-def _newest(
-    ask: Ask, cursor: sa.ColumnElement[object], within: sa.ColumnElement[bool]
-) -> str | None:
-    column = cursor_column(ask.table)
+def _newest(ask: Ask, kind: Kind, *within: sa.ColumnElement[bool]) -> str | None:
+    column, cursor = cursor_column(ask.table), comparable_cursor(ask, kind)
     newest = ask.source.connection.execute(
-        sa.select(column)
+        sa.select(ask.source.dialect.cursor_text(column, kind))
         .select_from(from_table(ask.table))
-        .where(column.is_not(None), within)
+        .where(column.is_not(None), *within)
         .order_by(cursor.desc())
         .limit(1)
     ).scalar_one_or_none()

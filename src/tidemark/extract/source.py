@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
+from sqlalchemy.sql.elements import quoted_name
 
 from tidemark.errors import ConfigError, SourceError, SourceUnavailable
 from tidemark.extract.dialect import Dialect, dialect_of
 from tidemark.metadata import Table
 from tidemark.windows import Kind
+
+
+def as_it_is(column: sa.ColumnElement[Any], declared: str) -> sa.ColumnElement[Any]:
+    """Read a column as it stands."""
+    del declared
+    return column
 
 
 @dataclass(frozen=True)
@@ -26,12 +34,18 @@ class SourceTable:
         columns: The columns in the source's order, as they will stand in bronze.
         unique: The sets of columns that the database itself keeps unique.
         declared: The declared type of each column.
+        primary_key: The columns of the primary key; empty without one.
+        cuts: What the lake cannot hold of a column's values, by column, in words.
+        read_as: Gives a column in the form in which its driver gives it whole.
     """
 
     qualified: str
     columns: pa.Schema
     unique: tuple[frozenset[str], ...]
     declared: Mapping[str, str] = field(default_factory=dict)
+    primary_key: tuple[str, ...] = ()
+    cuts: Mapping[str, str] = field(default_factory=dict)
+    read_as: Callable[[sa.ColumnElement[Any], str], sa.ColumnElement[Any]] = as_it_is
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,7 @@ def open_source(url: str, table: Table) -> Iterator[OpenSource]:
             with _cursor_explained(source, table):
                 yield source
     except sa.exc.DBAPIError as error:
-        raise _explained(error, dialect, table) from error
+        raise _explained(error, dialect, table, parsed.password) from error
 
 
 @contextlib.contextmanager
@@ -94,17 +108,11 @@ def describe(source: OpenSource, table: Table) -> SourceTable:
         ConfigError: The metadata names a column that the table lacks.
     """
     inspector = sa.inspect(source.connection)
+    schema_name = quoted_schema(table)
     try:
-        found = inspector.get_columns(table.name, schema=table.schema_)
+        found = inspector.get_columns(table.name, schema=schema_name)
     except sa.exc.NoSuchTableError:
-        schema = table.schema_
-        names = [*inspector.get_table_names(schema), *inspector.get_view_names(schema)]
-        message = (
-            f"table {table.name}: the source has no {table.schema_}.{table.name}"
-            f"{_nearest(table.name, names)}; correct config/ or create the table; "
-            "what was read of it before stays in the lake"
-        )
-        raise SourceError(message) from None
+        raise _no_table(inspector, table) from None
     declared = source.dialect.declared_types(source.connection, table)
     fields = [
         pa.field(c["name"], _arrow_type(source.dialect, table, c["name"], declared[c["name"]]))
@@ -112,23 +120,44 @@ def describe(source: OpenSource, table: Table) -> SourceTable:
     ]
     schema = pa.schema(fields)
     _check_columns(table, schema.names)
-    primary = inspector.get_pk_constraint(table.name, schema=table.schema_)["constrained_columns"]
-    others = inspector.get_unique_constraints(table.name, schema=table.schema_)
+    primary = inspector.get_pk_constraint(table.name, schema=schema_name)["constrained_columns"]
+    others = inspector.get_unique_constraints(table.name, schema=schema_name)
     unique = [primary, *(constraint["column_names"] for constraint in others)]
+    cuts = {name: source.dialect.cut(declared[name]) for name in schema.names}
     return SourceTable(
         qualified=f"{table.schema_}.{table.name}",
         columns=schema,
         unique=tuple(frozenset(u) for u in unique if u),
         declared=declared,
+        primary_key=tuple(primary),
+        cuts={name: why for name, why in cuts.items() if why},
+        read_as=source.dialect.read_as,
     )
+
+
+def _no_table(inspector: sa.Inspector, table: Table) -> SourceError:
+    schema = quoted_schema(table)
+    names = [*inspector.get_table_names(schema), *inspector.get_view_names(schema)]
+    message = (
+        f"table {table.name}: the source has no {table.schema_}.{table.name}"
+        f"{_nearest(table.name, names)}; correct config/ or create the table; "
+        "what was read of it before stays in the lake"
+    )
+    return SourceError(message)
+
+
+def quoted_schema(table: Table) -> quoted_name:
+    """Give the schema's name as one name: SQL Server would take ``a.b`` for a database and more."""
+    return quoted_name(table.schema_, quote=True)
 
 
 def _arrow_type(dialect: Dialect, table: Table, column: str, declared: str) -> pa.DataType:
     kind = dialect.arrow_type(declared)
     if kind is None:
         message = (
-            f"table {table.name}: column {column!r} is declared {declared!r}, which says nothing "
-            "of its type; declare one (INTEGER, TEXT, DATE, TIMESTAMP, DECIMAL(p,s), …)"
+            f"table {table.name}: column {column!r} is declared {declared!r}, which is no type "
+            "that the lake can hold; declare one (INTEGER, TEXT, DATE, TIMESTAMP, DECIMAL(p,s), …)"
+            ", or read a view that casts it"
         )
         raise SourceError(message)
     return kind
@@ -219,9 +248,11 @@ def _nearest(name: str, names: Sequence[str]) -> str:
 
 
 def _explained(
-    error: sa.exc.DBAPIError, dialect: Dialect, table: Table
+    error: sa.exc.DBAPIError, dialect: Dialect, table: Table, password: object
 ) -> SourceError | SourceUnavailable:
     reason = str(error.orig).strip()
+    if password:
+        reason = reason.replace(str(password), "***")
     name = f"table {table.name}: reading {table.schema_}.{table.name} failed: {reason}"
     if dialect.is_transient(error):
         return SourceUnavailable(f"{name}; it is tried again as a new read")

@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -87,6 +88,25 @@ def arrow_type(declared: str) -> pa.DataType | None:
     return next((kind for pattern, kind in _TYPES if re.search(pattern, upper)), None)
 
 
+def read_as(column: sa.ColumnElement[Any], declared: str) -> sa.ColumnElement[Any]:
+    """SQLite gives every value as it stands."""
+    del declared
+    return column
+
+
+def cut(declared: str) -> str | None:
+    """Nothing is cut: what does not fit is an error."""
+    nothing: str | None = None
+    del declared
+    return nothing
+
+
+def cursor_text(cursor: sa.ColumnElement[Any], kind: Kind) -> sa.ColumnElement[Any]:
+    """A timestamp is a text already."""
+    del kind
+    return cursor
+
+
 def declared_types(connection: sa.Connection, table: Table) -> dict[str, str]:
     """Give the declared type of each column, generated ones included."""
     quote = connection.dialect.identifier_preparer.quote_identifier
@@ -120,6 +140,18 @@ def oldest_transaction(connection: sa.Connection) -> datetime | None:
     nobody: datetime | None = None
     del connection
     return nobody
+
+
+def hidden_transactions(connection: sa.Connection) -> str | None:
+    """There is one writer at a time: what a later one writes is dated later."""
+    nothing: str | None = None
+    del connection
+    return nothing
+
+
+def fix_moment(connection: sa.Connection) -> None:
+    """Each statement reads a moment of its own."""
+    del connection
 
 
 def sees_one_moment(connection: sa.Connection) -> bool:

@@ -8,14 +8,15 @@ knows of each row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pyarrow as pa
 import sqlalchemy as sa
 
-from tidemark.extract.source import OpenSource, SourceTable
+from tidemark.errors import StateError
+from tidemark.extract.source import OpenSource, SourceTable, quoted_schema
 from tidemark.extract.types import record_batch
 from tidemark.metadata import Table
 from tidemark.windows import Kind
@@ -50,6 +51,8 @@ class Ask:
         low: The stored watermark; None before the first read, and for a full reload.
         position: What this strategy stored at its last read; empty for a full reload.
         known: Whether the lake holds rows of the table already.
+        goes_on: Whether an earlier read of this strategy left a state to go on from, be it without
+            a watermark: no row had a cursor.
     """
 
     source: OpenSource
@@ -59,6 +62,7 @@ class Ask:
     low: str | None = None
     position: Mapping[str, str] = field(default_factory=dict)
     known: bool = False
+    goes_on: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,14 +160,73 @@ def _changes(rows: pa.RecordBatch, extra: Mapping[str, list[Any]]) -> Changes:
     )
 
 
-def columns_of(described: SourceTable) -> list[sa.ColumnClause[Any]]:
-    """Give the table's columns, quoted by whoever renders them."""
-    return [sa.column(name) for name in described.columns.names]
+def columns_of(
+    described: SourceTable, of: Callable[[str], sa.ColumnElement[Any]] = sa.column
+) -> list[sa.ColumnElement[Any]]:
+    """Give the table's columns, quoted by whoever renders them.
+
+    Args:
+        described: The table.
+        of: Gives the column of a name, where it is not simply the table's.
+    """
+    columns = {
+        name: described.read_as(of(name), described.declared.get(name, ""))
+        for name in described.columns.names
+    }
+    plain = sa.ColumnClause
+    return [c if isinstance(c, plain) else c.label(name) for name, c in columns.items()]
 
 
 def from_table(table: Table) -> sa.TableClause:
     """Give the table itself, with its schema."""
-    return sa.table(table.name, schema=table.schema_)
+    return sa.table(table.name, schema=quoted_schema(table))
+
+
+def whole_table(
+    ask: Ask, position: Mapping[str, str], reason: str | None, high: str | None, *extra: Any
+) -> ReadPlan:
+    """Plan the read of the whole table, for a strategy that can't go on from where it was.
+
+    Args:
+        ask: The table.
+        position: From where the next read goes on; empty: it can't either.
+        reason: Why, in words.
+        high: The cursor value up to which all rows are in bronze afterwards.
+        extra: Columns behind the table's own.
+    """
+    # The first read of all is no event, unless the next one can't go on from it.
+    told = ask.known or ask.position or not position
+    return ReadPlan(
+        statement=sa.select(*columns_of(ask.described), *extra).select_from(from_table(ask.table)),
+        window="the whole table",
+        high=high,
+        position=position,
+        whole=True,
+        note=reason and f"table {ask.table.name}: {reason}" if told else None,
+    )
+
+
+def word(text: str) -> sa.ColumnElement[str]:
+    """Write a word of ours into a statement, rather than bind a value of no known type."""
+    return sa.literal_column(f"'{text}'", sa.String())
+
+
+def stored_number(ask: Ask, name: str) -> int | None:
+    """Give a number, decimal or hex (``0x…``), from what the last read stored; None: nothing.
+
+    Raises:
+        StateError: It is no number.
+    """
+    text = ask.position.get(name)
+    try:
+        return None if text is None else int(text, 0)
+    except ValueError:
+        lake_name = ask.table.lake_name
+        message = (
+            f"table {ask.table.name}: bronze/{lake_name}_cdc/cdc.json holds the {name} {text!r}, "
+            "which is no number; restore the file, or delete it: then the whole table is read again"
+        )
+        raise StateError(message) from None
 
 
 def named(table: Table, values: Any) -> str:

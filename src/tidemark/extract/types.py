@@ -7,6 +7,7 @@ that names it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -49,7 +50,7 @@ def _fits(convert: Callable[[Sequence[Any]], pa.Array], value: object) -> bool:
 
 def _converter(kind: pa.DataType) -> Callable[[Sequence[Any]], pa.Array]:
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        return lambda values: pa.array(values, pa.string()).cast(kind)
+        return lambda values: _times(values, kind)
     if pa.types.is_decimal(kind):
         return lambda values: pa.array([_decimal(v) for v in values], kind)
     if pa.types.is_boolean(kind):
@@ -61,6 +62,23 @@ def _converter(kind: pa.DataType) -> Callable[[Sequence[Any]], pa.Array]:
     return lambda values: pa.array(values, kind)
 
 
+def _times(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Take texts, as SQLite holds them, or Python's own moments, as other drivers give them."""
+    own = datetime if pa.types.is_timestamp(kind) else date
+    present = [value for value in values if value is not None]
+    if all(type(value) is own for value in present):
+        return pa.array([_moment(value, kind) for value in values], kind)
+    return pa.array(values, pa.string()).cast(kind)
+
+
+def _moment(value: Any, kind: pa.DataType) -> Any:
+    # Arrow alone would drop an offset, or take a wall clock for UTC.
+    if isinstance(value, datetime) and (value.tzinfo is None) != (kind.tz is None):
+        message = f"{value!r} has {'no' if value.tzinfo is None else 'a'} time zone"
+        raise ValueError(message)
+    return value
+
+
 def _integer(value: object) -> int | None:
     # Arrow alone would cut 5.5 to 5.
     if value is None or isinstance(value, int):
@@ -70,7 +88,9 @@ def _integer(value: object) -> int | None:
 
 
 def _decimal(value: object) -> Decimal | None:
-    return None if value is None else Decimal(str(value))
+    if value is None or isinstance(value, Decimal):
+        return value
+    return Decimal(str(value))
 
 
 def _boolean(value: object) -> bool | None:
@@ -81,7 +101,8 @@ def _boolean(value: object) -> bool | None:
 
 
 def _text(value: object) -> str | None:
-    # SQLite's text columns may hold numbers, which its own CAST would print the same way.
+    # SQLite's text columns may hold numbers, which its own CAST would print the same way; of a
+    # UUID the text is its usual form.
     if isinstance(value, bytes):
         message = f"{value!r} is no text"
         raise TypeError(message)

@@ -17,9 +17,10 @@ from tidemark.extract.frontier import (
     comparable_cursor,
     count_unseen,
     cursor_column,
+    cursor_zone,
     find_frontier,
 )
-from tidemark.extract.source import SourceTable, fitting_lookback
+from tidemark.extract.source import SourceTable, fitting_lookback, quoted_schema
 from tidemark.extract.strategy import (
     OPERATION,
     PRESENT,
@@ -29,6 +30,7 @@ from tidemark.extract.strategy import (
     columns_of,
     from_table,
     named,
+    word,
 )
 from tidemark.metadata import Table
 from tidemark.watermark import place
@@ -47,7 +49,7 @@ def plan(ask: Ask) -> ReadPlan:
     window = plan_window(kind, ask.low, frontier.newest, lookback)
     without = _without_cursor(ask)
     where = condition(ask, kind, window, with_null=table.null_cursor == "include")
-    whole = ask.low is None and ask.known
+    whole = ask.low is None and ask.known and not ask.goes_on
     if window is None and not without.count:
         where = None
     if where is not None:
@@ -63,14 +65,14 @@ def plan(ask: Ask) -> ReadPlan:
         whole=whole,
         remembers=True,
         not_seen={reason: found for reason, found in unseen.items() if found.count},
-        note=_held(table, frontier),
+        note=_note(table, frontier),
     )
 
 
 def plan_interval(ask: Ask, interval: Interval) -> ReadPlan:
     """Plan the read of a span of time, for a backfill or a refresh, whatever the strategy."""
     table, kind = ask.table, ask.kind
-    window = interval_window(kind, interval, table.cursor_timezone) if kind else None
+    window = interval_window(kind, interval, cursor_zone(ask)) if kind else None
     if window is None or kind is None:
         why = f"its cursor {table.cursor!r} is no time and a" if table.cursor else "it has no"
         what = "date range can't select by it" if table.cursor else "cursor to select by"
@@ -98,7 +100,9 @@ def check_key_is_unique(ask: Ask, where: sa.ColumnElement[bool]) -> None:
         # A UNIQUE constraint, and SQLite's primary key, still lets NULL in any number of times.
         where = sa.and_(where, sa.or_(*(column.is_(None) for column in key)))
     window = sa.select(*key).distinct().select_from(from_table(table)).where(where).subquery("w")
-    every = sa.table(table.name, *map(sa.column, table.key), schema=table.schema_).alias("every")
+    every = sa.table(table.name, *map(sa.column, table.key), schema=quoted_schema(table)).alias(
+        "every"
+    )
     same = (every.c[name].is_not_distinct_from(window.c[name]) for name in table.key)
     twice = ask.source.connection.execute(
         sa.select(*every.c, sa.func.count())
@@ -172,7 +176,7 @@ def _statement(
     if whole:
         # The rows outside of the window are there all the same: they were not deleted.
         read = sa.false() if where is None else where
-        operation = sa.case((read, "upsert"), else_=PRESENT).label(OPERATION)
+        operation = sa.case((read, word("upsert")), else_=word(PRESENT)).label(OPERATION)
         return sa.select(*columns, operation).select_from(from_table(ask.table))
     if where is None:
         return None
@@ -187,14 +191,20 @@ def _words(ask: Ask, window: Window | None, without: Unseen) -> str:
     return " or ".join(words) or "nothing to read"
 
 
-def _held(table: Table, frontier: Frontier) -> str | None:
-    if frontier.held_since is None:
-        return None
-    return (
-        f"table {table.name}: read up to {frontier.newest} only: a transaction has been open since "
-        f"{frontier.held_since.isoformat(sep=' ', timespec='seconds')}, and what it writes may be "
-        "dated from then on"
-    )
+def _note(table: Table, frontier: Frontier) -> str | None:
+    notes = []
+    if frontier.held_since is not None:
+        notes.append(
+            f"read up to {frontier.newest} only: a transaction has been open since "
+            f"{frontier.held_since.isoformat(sep=' ', timespec='seconds')}, and what it writes may "
+            "be dated from then on"
+        )
+    if frontier.hidden:
+        notes.append(
+            f"{frontier.hidden}: what one of them writes with a cursor more than the lookback "
+            "below the newest is passed over"
+        )
+    return f"table {table.name}: {'; '.join(notes)}" if notes else None
 
 
 def _check_not_ahead(table: Table, kind: Kind, low: str, now: str) -> None:

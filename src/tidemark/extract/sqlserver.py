@@ -1,0 +1,255 @@
+"""What is particular to SQL Server and Azure SQL.
+
+A login reads; it is the login that must not be able to write (``db_datareader``): SQL Server has
+no read-only session.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from tidemark.extract import sqlserver_errors
+from tidemark.extract.tsql import object_name
+from tidemark.metadata import Strategy, Table
+from tidemark.windows import Kind
+
+_DECIMAL_DIGITS = 38
+_DATETIME_STEP = timedelta(milliseconds=4)  # sys.dm_tran_* hold datetime: steps of 1/300 s
+_PARTS = re.compile(r"(\w+)(?:\((\d+|max)(?:, ?(\d+))?\))?$")
+_TYPES: dict[str, pa.DataType] = {
+    "bit": pa.bool_(), "tinyint": pa.int16(), "smallint": pa.int16(), "int": pa.int32(),
+    "bigint": pa.int64(), "real": pa.float32(), "float": pa.float64(),
+    "money": pa.decimal128(19, 4), "smallmoney": pa.decimal128(10, 4),
+    "date": pa.date32(), "smalldatetime": pa.timestamp("us"), "datetime": pa.timestamp("us"),
+    "datetime2": pa.timestamp("us"), "datetimeoffset": pa.timestamp("us", tz="UTC"),
+    "rowversion": pa.binary(8), "binary": pa.binary(), "varbinary": pa.binary(),
+    "image": pa.binary(),
+}  # fmt: skip
+# A time of day is a text: Spark reads no time from Parquet that every release can write.
+_TEXTS = frozenset(
+    {"char", "varchar", "text", "nchar", "nvarchar", "ntext"}
+    | {"xml", "json", "uniqueidentifier", "time", "hierarchyid"}
+)
+_WRITES = sa.text(
+    "SELECT MIN(active.transaction_begin_time) AS begun, "
+    "DATEPART(tzoffset, SYSDATETIMEOFFSET()) AS ahead "
+    "FROM sys.dm_tran_database_transactions AS written "
+    "JOIN sys.dm_tran_active_transactions AS active "
+    "ON active.transaction_id = written.transaction_id "
+    "LEFT JOIN sys.dm_tran_session_transactions AS session "
+    "ON session.transaction_id = written.transaction_id "
+    "WHERE written.database_id = DB_ID() "
+    "AND written.database_transaction_begin_time IS NOT NULL "
+    "AND (session.session_id IS NULL OR session.session_id <> @@SPID)"
+)
+# Azure SQL Database (engine edition 5) has a permission of the database for what is one of the
+# server elsewhere; SQL Server 2022 has narrower ones of both kinds.
+_MAY_SEE = sa.text(
+    "SELECT CASE WHEN HAS_PERMS_BY_NAME(NULL, NULL, 'VIEW SERVER STATE') = 1 "
+    "OR HAS_PERMS_BY_NAME(NULL, NULL, 'VIEW SERVER PERFORMANCE STATE') = 1 "
+    "OR (SERVERPROPERTY('EngineEdition') = 5 "
+    "AND HAS_PERMS_BY_NAME(DB_NAME(), 'DATABASE', 'VIEW DATABASE STATE') = 1) "
+    "THEN 1 ELSE 0 END"
+)
+_ISOLATION = sa.text(
+    "SELECT is_read_committed_snapshot_on, snapshot_isolation_state "
+    "FROM sys.databases WHERE database_id = DB_ID()"
+)
+_COLUMNS = (
+    "SELECT c.name, COALESCE(TYPE_NAME(c.system_type_id), TYPE_NAME(c.user_type_id)), "
+    "c.max_length, c.precision, c.scale FROM sys.columns AS c WHERE c.object_id = OBJECT_ID(:name)"
+)
+_OFFERS = (
+    "SELECT (SELECT COUNT(*) FROM sys.tables WHERE object_id = OBJECT_ID(:name) "
+    "AND is_tracked_by_cdc = 1 "
+    "AND HAS_PERMS_BY_NAME('cdc.change_tables', 'OBJECT', 'SELECT') = 1) AS cdc, "
+    "(SELECT COUNT(*) FROM sys.change_tracking_tables WHERE object_id = OBJECT_ID(:name) "
+    "AND HAS_PERMS_BY_NAME(:name, 'OBJECT', 'VIEW CHANGE TRACKING') = 1) AS change_tracking, "
+    "(SELECT COUNT(*) FROM sys.columns WHERE object_id = OBJECT_ID(:name) "
+    "AND system_type_id = 189) AS rowversion"
+)
+
+
+def create_engine(url: sa.URL, schema: str) -> sa.Engine:
+    """Make an engine on Microsoft's own driver; a connection serves one read."""
+    del schema
+    return sa.create_engine(
+        url.set(drivername="mssql+mssqlpython"), poolclass=sa.pool.NullPool, hide_parameters=True
+    )
+
+
+def declared(name: str, max_length: int, precision: int, scale: int) -> str:
+    """Write a column's type as T-SQL declares it, from what ``sys.columns`` says."""
+    if name == "timestamp":
+        return "rowversion"  # T-SQL's own old word, for what is no time
+    if name in {"decimal", "numeric"}:
+        return f"{name}({precision},{scale})"
+    if name in {"datetime2", "datetimeoffset", "time"}:
+        return f"{name}({scale})"
+    if name in {"char", "varchar", "nchar", "nvarchar", "binary", "varbinary"}:
+        size = max_length // 2 if name.startswith("n") else max_length
+        return f"{name}({'max' if max_length < 0 else size})"
+    return name
+
+
+def declared_types(connection: sa.Connection, table: Table) -> dict[str, str]:
+    """Give the declared type of each column, an alias type's base and computed ones included."""
+    rows = connection.execute(sa.text(_COLUMNS), {"name": object_name(table)})
+    return {row[0]: declared(row[1] or "", row[2], row[3], row[4]) for row in rows}
+
+
+def arrow_type(declared: str) -> pa.DataType | None:
+    """Give the Arrow type of a declared type; None if it is none that we know."""
+    match = _PARTS.match(declared)
+    if not match:
+        return None
+    name, size, scale = match.groups()
+    if name in {"decimal", "numeric"}:
+        known = size is not None and 1 <= int(size) <= _DECIMAL_DIGITS
+        return pa.decimal128(int(size), int(scale or 0)) if known else None
+    return pa.string() if name in _TEXTS else _TYPES.get(name)
+
+
+def read_as(column: sa.ColumnElement[Any], declared: str) -> sa.ColumnElement[Any]:
+    """Give a column in the form in which no digit depends on the driver.
+
+    A datetime2 is given as text, cut after six digits: a cast to datetime2(6) would round, and a
+    driver's own way with the seventh is no contract.
+    """
+    name, _, _ = declared.partition("(")
+    if name == "datetime2":
+        return _styled(column, 26)
+    if name == "datetimeoffset":
+        zero = sa.literal_column("'+00:00'", sa.String())
+        utc: sa.ColumnElement[Any] = sa.Function("SWITCHOFFSET", column, zero)
+        return _styled(sa.cast(utc, _Declared("datetime2(7)")), 26) + zero
+    if name == "time":
+        return _styled(column, 16)
+    if name in {"xml", "json", "hierarchyid"}:
+        return sa.cast(column, sa.Unicode())
+    return column
+
+
+def cut(declared: str) -> str | None:
+    """Tell what the lake's type does not hold: its timestamps have six digits, and are UTC."""
+    losses = {
+        "datetime2(7)": "the seventh digit is cut",
+        "datetimeoffset(7)": "the seventh digit is cut, and the offset is turned to UTC",
+    }
+    offset = "the offset is turned to UTC" if declared.startswith("datetimeoffset") else None
+    return losses.get(declared, offset)
+
+
+def cursor_text(cursor: sa.ColumnElement[Any], kind: Kind) -> sa.ColumnElement[Any]:
+    """Give a cursor with all the digits that it has: seven, for a datetime2."""
+    return _styled(cursor, 34) if kind in {"timestamp", "date"} else cursor
+
+
+def comparable(expression: sa.ColumnElement[object], kind: Kind) -> sa.ColumnElement[object]:
+    """SQL Server's types compare as what they are."""
+    del kind
+    return expression
+
+
+def bound(text: str, kind: Kind, declared: str) -> sa.ColumnElement[object]:
+    """Bind a cursor value as text, cast to the column's own type.
+
+    A datetime steps by 1/300 s: compared with a datetime2 it would be widened, and the row that a
+    watermark was taken from would lie above it.
+    """
+    value: sa.ColumnElement[Any] = sa.literal(text, sa.Unicode)
+    if kind == "integer":
+        return sa.cast(value, sa.BigInteger)
+    if declared in {"datetime", "smalldatetime"}:
+        value = sa.cast(value, _Declared("datetime2(7)"))  # their own parsers refuse seven digits
+    return sa.cast(value, _Declared(declared or "datetime2(7)"))
+
+
+def clock(connection: sa.Connection) -> datetime:
+    """Read the source's own clock, UTC."""
+    now: datetime = connection.execute(sa.select(sa.func.SYSUTCDATETIME())).scalar_one()
+    return now.replace(tzinfo=UTC)
+
+
+def oldest_transaction(connection: sa.Connection) -> datetime | None:
+    """Give the begin of the oldest open transaction that has written to this database."""
+    if not connection.execute(_MAY_SEE).scalar_one():
+        return None
+    begun, ahead = connection.execute(_WRITES).one()
+    return None if begun is None else begin_utc(begun, ahead)
+
+
+def begin_utc(begun: datetime, ahead: int) -> datetime:
+    """Turn a transaction's begin, in the server's own time zone, to UTC; never too late."""
+    return (begun - timedelta(minutes=ahead) - _DATETIME_STEP).replace(tzinfo=UTC)
+
+
+def hidden_transactions(connection: sa.Connection) -> str | None:
+    """Tell that the login may not see open transactions, if so."""
+    if connection.execute(_MAY_SEE).scalar_one():
+        return None
+    return (
+        "the login may not see open transactions; GRANT VIEW SERVER STATE to it, on Azure SQL "
+        "Database GRANT VIEW DATABASE STATE"
+    )
+
+
+def fix_moment(connection: sa.Connection) -> None:
+    """Read under SNAPSHOT from now on, where the database allows it."""
+    if allows_snapshot(connection):
+        connection.rollback()
+        connection.execution_options(isolation_level="SNAPSHOT")
+
+
+def sees_one_moment(connection: sa.Connection) -> bool:
+    """Tell whether a statement reads one moment: by READ_COMMITTED_SNAPSHOT, or under SNAPSHOT."""
+    committed, snapshot = connection.execute(_ISOLATION).one()
+    return bool(committed) or snapshot == 1
+
+
+def allows_snapshot(connection: sa.Connection) -> bool:
+    """Tell whether ALLOW_SNAPSHOT_ISOLATION is ON."""
+    return bool(connection.execute(_ISOLATION).one()[1] == 1)
+
+
+def offers(connection: sa.Connection, table: Table) -> tuple[Strategy, ...]:
+    """List what SQL Server records of the table's changes, and this login may read."""
+    found = connection.execute(sa.text(_OFFERS), {"name": object_name(table)}).one()
+    names: tuple[Strategy, ...] = ("cdc", "change_tracking", "rowversion")
+    return tuple(name for name, there in zip(names, found, strict=True) if there)
+
+
+def is_transient(error: sa.exc.DBAPIError) -> bool:
+    """Tell whether the same statement may succeed a little later."""
+    return sqlserver_errors.is_transient(error)
+
+
+def unreadable(connection: sa.Connection) -> str | None:
+    """SQL Server's columns hold what they are declared to hold."""
+    nothing: str | None = None
+    del connection
+    return nothing
+
+
+def _styled(column: sa.ColumnElement[Any], length: int) -> sa.ColumnElement[Any]:
+    # Style 121: yyyy-mm-dd hh:mi:ss.nnnnnnn. A shorter text than its own form cuts it.
+    kind = sa.literal_column(f"varchar({length})", sa.String())
+    style = sa.literal_column("121", sa.Integer())
+    return sa.Function("CONVERT", kind, column, style, type_=sa.String())
+
+
+class _Declared(sa.types.UserDefinedType[Any]):
+    """A type by its declared name."""
+
+    cache_ok = True
+
+    def __init__(self, declared: str) -> None:
+        self.declared = declared
+
+    def get_col_spec(self, **_: Any) -> str:
+        return self.declared

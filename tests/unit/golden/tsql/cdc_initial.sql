@@ -1,0 +1,46 @@
+-- before the rows
+SELECT sys.fn_cdc_get_max_lsn()
+
+-- before the rows
+SELECT OBJECT_ID(N'cdc.change_tables')
+
+-- before the rows
+SELECT capture_instance, sys.fn_cdc_get_min_lsn(capture_instance) AS fn_cdc_get_min_lsn_1, object_id
+FROM cdc.change_tables
+WHERE source_object_id = OBJECT_ID(:param_1) ORDER BY create_date DESC
+-- :param_1 = '[sales.eu].[Order]]Line]'
+
+-- before the rows
+SELECT column_name FROM cdc.captured_columns WHERE object_id = :number AND is_computed = 0
+-- :number = None
+
+-- before the rows
+SELECT SYSUTCDATETIME() AS [SYSUTCDATETIME_1]
+
+-- before the rows
+SELECT CASE WHEN HAS_PERMS_BY_NAME(NULL, NULL, 'VIEW SERVER STATE') = 1 OR HAS_PERMS_BY_NAME(NULL, NULL, 'VIEW SERVER PERFORMANCE STATE') = 1 OR (SERVERPROPERTY('EngineEdition') = 5 AND HAS_PERMS_BY_NAME(DB_NAME(), 'DATABASE', 'VIEW DATABASE STATE') = 1) THEN 1 ELSE 0 END
+
+-- before the rows
+SELECT MIN(active.transaction_begin_time) AS begun, DATEPART(tzoffset, SYSDATETIMEOFFSET()) AS ahead FROM sys.dm_tran_database_transactions AS written JOIN sys.dm_tran_active_transactions AS active ON active.transaction_id = written.transaction_id LEFT JOIN sys.dm_tran_session_transactions AS session ON session.transaction_id = written.transaction_id WHERE written.database_id = DB_ID() AND written.database_transaction_begin_time IS NOT NULL AND (session.session_id IS NULL OR session.session_id <> @@SPID)
+
+-- before the rows
+SELECT CASE WHEN HAS_PERMS_BY_NAME(NULL, NULL, 'VIEW SERVER STATE') = 1 OR HAS_PERMS_BY_NAME(NULL, NULL, 'VIEW SERVER PERFORMANCE STATE') = 1 OR (SERVERPROPERTY('EngineEdition') = 5 AND HAS_PERMS_BY_NAME(DB_NAME(), 'DATABASE', 'VIEW DATABASE STATE') = 1) THEN 1 ELSE 0 END
+
+-- before the rows
+SELECT is_read_committed_snapshot_on, snapshot_isolation_state FROM sys.databases WHERE database_id = DB_ID()
+
+-- before the rows
+ROLLBACK
+
+-- before the rows
+SET TRANSACTION ISOLATION LEVEL SNAPSHOT
+
+-- before the rows
+SELECT TOP 1 CONVERT(varchar(34), changed_at, 121) AS [CONVERT_1]
+FROM [sales.eu].[Order]]Line]
+WHERE changed_at IS NOT NULL AND changed_at <= CAST(:param_2 AS datetime2(7)) ORDER BY changed_at DESC
+-- :param_2 = '2026-01-01 12:00:00.123456'
+
+-- the rows
+SELECT order_id, [line]]no], [per%cent:x], quantity, CONVERT(varchar(26), changed_at, 121) AS changed_at, row_version
+FROM [sales.eu].[Order]]Line]

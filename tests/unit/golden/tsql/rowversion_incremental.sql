@@ -1,0 +1,46 @@
+-- before the rows
+SELECT MIN_ACTIVE_ROWVERSION() AS active, @@DBTS AS last
+
+-- before the rows
+SELECT SYSUTCDATETIME() AS [SYSUTCDATETIME_1]
+
+-- before the rows
+SELECT CASE WHEN HAS_PERMS_BY_NAME(NULL, NULL, 'VIEW SERVER STATE') = 1 OR HAS_PERMS_BY_NAME(NULL, NULL, 'VIEW SERVER PERFORMANCE STATE') = 1 OR (SERVERPROPERTY('EngineEdition') = 5 AND HAS_PERMS_BY_NAME(DB_NAME(), 'DATABASE', 'VIEW DATABASE STATE') = 1) THEN 1 ELSE 0 END
+
+-- before the rows
+SELECT MIN(active.transaction_begin_time) AS begun, DATEPART(tzoffset, SYSDATETIMEOFFSET()) AS ahead FROM sys.dm_tran_database_transactions AS written JOIN sys.dm_tran_active_transactions AS active ON active.transaction_id = written.transaction_id LEFT JOIN sys.dm_tran_session_transactions AS session ON session.transaction_id = written.transaction_id WHERE written.database_id = DB_ID() AND written.database_transaction_begin_time IS NOT NULL AND (session.session_id IS NULL OR session.session_id <> @@SPID)
+
+-- before the rows
+SELECT SYSUTCDATETIME() AS [SYSUTCDATETIME_1]
+
+-- before the rows
+SELECT CASE WHEN HAS_PERMS_BY_NAME(NULL, NULL, 'VIEW SERVER STATE') = 1 OR HAS_PERMS_BY_NAME(NULL, NULL, 'VIEW SERVER PERFORMANCE STATE') = 1 OR (SERVERPROPERTY('EngineEdition') = 5 AND HAS_PERMS_BY_NAME(DB_NAME(), 'DATABASE', 'VIEW DATABASE STATE') = 1) THEN 1 ELSE 0 END
+
+-- before the rows
+SELECT MIN(active.transaction_begin_time) AS begun, DATEPART(tzoffset, SYSDATETIMEOFFSET()) AS ahead FROM sys.dm_tran_database_transactions AS written JOIN sys.dm_tran_active_transactions AS active ON active.transaction_id = written.transaction_id LEFT JOIN sys.dm_tran_session_transactions AS session ON session.transaction_id = written.transaction_id WHERE written.database_id = DB_ID() AND written.database_transaction_begin_time IS NOT NULL AND (session.session_id IS NULL OR session.session_id <> @@SPID)
+
+-- before the rows
+SELECT CASE WHEN HAS_PERMS_BY_NAME(NULL, NULL, 'VIEW SERVER STATE') = 1 OR HAS_PERMS_BY_NAME(NULL, NULL, 'VIEW SERVER PERFORMANCE STATE') = 1 OR (SERVERPROPERTY('EngineEdition') = 5 AND HAS_PERMS_BY_NAME(DB_NAME(), 'DATABASE', 'VIEW DATABASE STATE') = 1) THEN 1 ELSE 0 END
+
+-- before the rows
+SELECT is_read_committed_snapshot_on, snapshot_isolation_state FROM sys.databases WHERE database_id = DB_ID()
+
+-- before the rows
+ROLLBACK
+
+-- before the rows
+SET TRANSACTION ISOLATION LEVEL SNAPSHOT
+
+-- before the rows
+SELECT TOP 1 CONVERT(varchar(34), changed_at, 121) AS [CONVERT_1]
+FROM [sales.eu].[Order]]Line]
+WHERE changed_at IS NOT NULL AND row_version < CAST(:param_2 AS BINARY(8)) AND changed_at <= CAST(:param_3 AS datetime2(7)) ORDER BY changed_at DESC
+-- :param_2 = b'\x00\x00\x00\x00\x00\x00\x00d'
+-- :param_3 = '2026-01-01 12:00:00.123456'
+
+-- the rows
+SELECT order_id, [line]]no], [per%cent:x], quantity, CONVERT(varchar(26), changed_at, 121) AS changed_at, row_version, CONVERT(varchar(18), row_version, 1) AS _source_sequence
+FROM [sales.eu].[Order]]Line]
+WHERE row_version >= CAST(:param_1 AS BINARY(8)) AND row_version < CAST(:param_2 AS BINARY(8))
+-- :param_1 = b'\x00\x00\x00\x00\x00\x00\x002'
+-- :param_2 = b'\x00\x00\x00\x00\x00\x00\x00d'
