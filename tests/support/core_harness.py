@@ -99,7 +99,8 @@ class World:
         with self.connect() as connection:
             known = connection.execute(f'PRAGMA table_info("{self.table.name}")').fetchall()
             for row in map(tuple, rows):
-                names = ", ".join(f'"{column[1]}"' for column in known[: len(row)])
+                quoted = (column[1].replace('"', '""') for column in known[: len(row)])
+                names = ", ".join(f'"{name}"' for name in quoted)
                 marks = ", ".join("?" * len(row))
                 insert = f'REPLACE INTO "{self.table.name}" ({names}) VALUES ({marks})'
                 connection.execute(insert, row)
