@@ -123,7 +123,12 @@ def summary(result: TableResult) -> str:
     found = [f"{count:,} {name}" for name, count in result.counts.items() if count]
     if not found:
         return "equal"
-    mended = f"; written to bronze: {result.repair.rows:,} rows" if result.repair else ""
+    mended = f"; written to bronze: {many(result.repair.rows, 'row')}" if result.repair else ""
     if result.repair and not result.repair.file:
-        mended = f"; would be written to bronze: {result.repair.rows:,} rows"
+        mended = f"; would be written to bronze: {many(result.repair.rows, 'row')}"
     return f"{', '.join(found)}{mended}"
+
+
+def many(count: int, what: str) -> str:
+    """Write a number of things."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

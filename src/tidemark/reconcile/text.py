@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from tidemark.reconcile.model import CLASSES, LEFT_OUT, TableResult
+from tidemark.reconcile.model import CLASSES, LEFT_OUT, TableResult, many
 
 _SHOWN_KEYS, _KEPT_KEYS = 5, 200
 _HEADER = ("table", "source", "lake", *CLASSES, "left out")
@@ -34,10 +34,10 @@ def verdict(results: Sequence[TableResult]) -> Iterator[str]:
     if failed:
         yield f"{len(failed)} of {len(results)} tables could not be compared: {', '.join(failed)}"
     if not differing and compared:
-        yield f"equal: {_many(compared, 'table')}, as far as the last read came"
+        yield f"equal: {many(compared, 'table')}, as far as the last read came"
     if differing:
         keys = sum(r.differing for r in differing)
-        yield f"different: {_many(keys, 'key')} in {_many(len(differing), 'table')}"
+        yield f"different: {many(keys, 'key')} in {many(len(differing), 'table')}"
     mended = [r for r in differing if r.is_repaired]
     if mended:
         yield (
@@ -48,7 +48,7 @@ def verdict(results: Sequence[TableResult]) -> Iterator[str]:
         yield "--repair reads these rows again, into bronze"
     pending = [r.table for r in results if r.pending and r.against == "silver"]
     if pending:
-        yield f"pending: {_many(len(pending), 'table')} with files that wait for silver"
+        yield f"pending: {many(len(pending), 'table')} with files that wait for silver"
 
 
 def render_markdown(source: str, run_id: str, moment: datetime, options: str,
@@ -113,12 +113,12 @@ def _notes(result: TableResult) -> Iterator[str]:
         yield result.note
     for reason, count in result.left_out.items():
         if count:
-            yield f"{_many(count, 'key')} left out: {LEFT_OUT[reason]}"  # type: ignore[index]
+            yield f"{many(count, 'key')} left out: {LEFT_OUT[reason]}"  # type: ignore[index]
     if result.settled:
-        yield f"{_many(result.settled, 'key')} differed at first, and no more when read again"
+        yield f"{many(result.settled, 'key')} differed at first, and no more when read again"
     mended = result.repair
     if mended:
-        what = f"{_many(mended.rows, 'row')}, of these {mended.deleted:,} deleted"
+        what = f"{many(mended.rows, 'row')}, of these {mended.deleted:,} deleted"
         yield f"written: {mended.file}: {what}" if mended.file else f"would be written: {what}"
 
 
@@ -131,10 +131,6 @@ def _listed(keys: Sequence[Mapping[str, Any]], count: int) -> str:
 def _named(key: Mapping[str, Any]) -> str:
     text = ", ".join(f"{name}={'NULL' if v is None else v}" for name, v in key.items())
     return "".join(char if char.isprintable() else " " for char in text)
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _grid(rows: Sequence[Sequence[str]]) -> Iterable[str]:
