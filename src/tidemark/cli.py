@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     rebuild = commands.add_parser("rebuild", help="build silver and gold anew from bronze")
     rebuild_command.add_arguments(rebuild)
     rebuild.set_defaults(command=rebuild_command.run)
+    _add_plan(commands)
     _add_reconcile(commands)
     demo = commands.add_parser("demo", help="three runs of the sample")
     demo.set_defaults(command=_demo)
@@ -103,6 +104,27 @@ def _add_show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     show.set_defaults(command=_show)
 
 
+def _add_plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    plan = commands.add_parser(
+        "plan",
+        help="show what the next run would read, and how; nothing is written",
+        description="Show of each table: its strategy and why, the window, the SQL, how many rows "
+        "it gives now, what the strategy cannot see, and the columns whose type loses something. "
+        "Nothing is written. Exit code 1: a table could not be planned.",
+        epilog="example: tidemark plan spotify --table DimUser",
+    )
+    _add_source(plan)
+    plan.set_defaults(command=_plan)
+
+
+def _add_source(command: argparse.ArgumentParser) -> None:
+    command.add_argument("source", help="its file's stem in config/, such as spotify")
+    command.add_argument(
+        "--table", action="append", default=[], metavar="NAME", help="only this one; repeatable"
+    )
+    command.add_argument("--json", action="store_true", help="JSON instead of text")
+
+
 def _add_reconcile(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     reconcile = commands.add_parser(
         "reconcile",
@@ -112,10 +134,7 @@ def _add_reconcile(commands: argparse._SubParsersAction[argparse.ArgumentParser]
         epilog=_RECONCILE_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    reconcile.add_argument("source", help="its file's stem in config/, such as spotify")
-    reconcile.add_argument(
-        "--table", action="append", default=[], metavar="NAME", help="only this one; repeatable"
-    )
+    _add_source(reconcile)
     reconcile.add_argument(
         "--deep",
         action="store_true",
@@ -127,7 +146,6 @@ def _add_reconcile(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     reconcile.add_argument(
         "--dry-run", action="store_true", help="with --repair: only say what would be written"
     )
-    reconcile.add_argument("--json", action="store_true", help="JSON instead of tables")
     reconcile.set_defaults(command=_reconcile)
 
 
@@ -163,6 +181,12 @@ def _show(arguments: argparse.Namespace, settings: Settings) -> int:
     from tidemark.show import show  # noqa: PLC0415  # polars is needed here alone
 
     return show(arguments, settings.lake)
+
+
+def _plan(arguments: argparse.Namespace, settings: Settings) -> int:
+    from tidemark.plan import run  # noqa: PLC0415  # as above
+
+    return run(arguments, settings)
 
 
 def _reconcile(arguments: argparse.Namespace, settings: Settings) -> int:

@@ -31,6 +31,9 @@ class Dialect(Protocol):
     def arrow_type(self, declared: str) -> pa.DataType | None:
         """Give the Arrow type that keeps a declared type whole; None if there is none."""
 
+    def loses(self, declared: str) -> str | None:
+        """Say what a column of a declared type loses on the way to the lake; None: nothing."""
+
     def comparable(
         self, expression: sa.ColumnElement[object], kind: Kind
     ) -> sa.ColumnElement[object]:

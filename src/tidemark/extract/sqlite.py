@@ -87,6 +87,17 @@ def arrow_type(declared: str) -> pa.DataType | None:
     return next((kind for pattern, kind in _TYPES if re.search(pattern, upper)), None)
 
 
+def loses(declared: str) -> str | None:
+    """Say what a column of a declared type loses on the way to the lake; None: nothing."""
+    if arrow_type(declared) == pa.string() and re.search(r"NUMERIC|DECIMAL", declared.upper()):
+        return (
+            f"{declared} has no precision, so that its numbers become text in the lake; declare "
+            "one, such as DECIMAL(18,2), or read a view that casts it"
+        )
+    # More digits of a timestamp than a microsecond has are refused when they are read, not cut.
+    return None
+
+
 def declared_types(connection: sa.Connection, table: Table) -> dict[str, str]:
     """Give the declared type of each column, generated ones included."""
     quote = connection.dialect.identifier_preparer.quote_identifier
