@@ -5,20 +5,25 @@
 from __future__ import annotations
 
 import random
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import sqlalchemy as sa
 from core_harness import FAST, SOAK, World, load_table, make_world
 from silver_harness import newest_rows, write_silver
 
 from tidemark import buckets
 from tidemark.errors import LakeError, ReadOvertaken, SourceError
+from tidemark.extract import choice
 from tidemark.extract.by_key import read_by_keys
+from tidemark.extract.strategy import Ask, ReadPlan, columns_of, from_table
 from tidemark.reconcile import Options, TableResult, exit_code, reconcile_table, sides
 from tidemark.watermark import load_state, reserve
 
@@ -192,6 +197,55 @@ def test_of_a_snapshot_only_what_the_last_read_saw_is_judged(tmp_path: Path) -> 
     )
 
 
+def test_of_a_change_log_what_it_has_recorded_since_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that records changes, imitated: it has recorded each row named ``changed …``."""
+
+    def plan(ask: Ask) -> ReadPlan:
+        rows = sa.select(*columns_of(ask.described)).select_from(from_table(ask.table))
+        if not ask.position:
+            return ReadPlan(rows, "the whole table", position={"version": "1"}, whole=True)
+        recorded = rows.where(sa.column("user_name").like("changed%"))
+        return ReadPlan(recorded, "since version 1", position={"version": "2"})
+
+    log = SimpleNamespace(plan=plan)
+    monkeypatch.setitem(choice._MODULES, "change_tracking", log)  # type: ignore[arg-type]
+    world = make_world(tmp_path, fields="strategy: change_tracking, cursor: null")
+    world.put(*((i, f"name {i}", at(i)) for i in range(10)))
+    world.run()
+    merge(world, rows=[row for row in newest_rows(world) if row["user_id"] != 8])
+    world.put((2, "changed", at(2)), (50, "changed too", at(50)), (5, "behind its back", at(5)))
+    result = run(world)
+    assert (found(result), left_out(result)) == (
+        {"missing": [8], "different": [5]},
+        {"unread": 2},
+    )
+
+
+@pytest.mark.parametrize("seed", range(20 if SOAK else 2))
+def test_a_busy_source_gives_no_false_report(world: World, seed: int) -> None:
+    """Another thread writes all the time, as an application does: each change moves the cursor."""
+    chance, stop, minute = random.Random(seed), threading.Event(), 100
+
+    def write() -> None:
+        nonlocal minute
+        while not stop.is_set():
+            minute += 1
+            world.put((chance.randrange(20), f"at {minute}", at(minute)))
+            stop.wait(0.002)  # SQLite's readers wait for its writers
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        results = [run(world, deep=chance.random() < 0.5) for _ in range(3)]
+    finally:
+        stop.set()
+        writer.join()
+    assert [found(result) for result in results] == [{}] * 3
+    assert results[-1].left_out["newer"] > 0
+
+
 def test_a_source_that_is_written_to_meanwhile_gives_no_false_report(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,6 +409,20 @@ def test_a_repair_is_an_ordinary_read_after_which_bronze_is_the_source(world: Wo
     world.run()
     merge(world)
     assert_equal(world)
+
+
+def test_a_delete_that_repairs_has_its_place_in_business_time(tmp_path: Path) -> None:
+    fields = "strategy: watermark, gold: {scd: 2, sequence_by: updated_at}"
+    world = make_world(tmp_path, fields=fields)
+    world.put((1, "a", at(1)), (2, "b", at(2)))
+    world.run()
+    merge(world)
+    world.sql("DELETE FROM DimUser WHERE user_id = 1")
+    run(world, repair=True)
+    delete = world.bronze()[-1]
+    assert (delete["_operation"], delete["_digest"]) == ("delete", None)
+    now = datetime.now(UTC).replace(tzinfo=None)
+    assert abs(delete["updated_at"] - now) < timedelta(minutes=5)
 
 
 def test_the_next_snapshot_judges_repaired_keys_anew(tmp_path: Path) -> None:
