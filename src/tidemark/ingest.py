@@ -37,6 +37,7 @@ from tidemark.windows import Interval
 
 __all__ = [
     "TableJob", "advance_watermark", "copy_to_bronze", "discard_empty", "lookup_watermark",
+    "plan_read", "remove_leftovers",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ def copy_to_bronze(
     name = job.table.lake_name
     sequence = reserve(job.store, job.lake, name)
     state = load_state(job.store, job.lake, name)
-    _remove_leftovers(job, state, sequence)
+    remove_leftovers(job, state, sequence)
     with open_source(job.url, job.table) as source:
         read = plan_read(job, state, source, lookup["low"], interval)
         landing = _landing(job, state, source, sequence, read)
@@ -240,7 +241,7 @@ def _exists(job: TableJob, file: str | None) -> bool:
     return name in job.store.names(folder) if name else False
 
 
-def _remove_leftovers(job: TableJob, state: TableState, sequence: datetime) -> None:
+def remove_leftovers(job: TableJob, state: TableState, sequence: datetime) -> None:
     """Remove the temporary files of reads that were killed; ours is the only one under way."""
     name = job.table.lake_name
     for folder, prefix in (

@@ -12,9 +12,10 @@ from tidemark.bronze import ParquetFile, ReadStamp, bronze_schema
 from tidemark.digest import DIGEST_TYPE, row_digests
 from tidemark.extract.by_key import read_by_keys
 from tidemark.extract.source import OpenSource, SourceTable
+from tidemark.ingest import remove_leftovers
 from tidemark.landing import TableJob, dated, deletes, deletion_moment, publish, upserts
 from tidemark.reconcile.model import Repair
-from tidemark.watermark import reserve
+from tidemark.watermark import load_state, reserve
 
 _KEYS_AT_ONCE = 10_000
 
@@ -39,6 +40,7 @@ def repair(
     """
     name = job.table.lake_name
     sequence = reserve(job.store, job.lake, name)
+    remove_leftovers(job, load_state(job.store, job.lake, name), sequence)
     temporary = job.lake.temporary_file(name, sequence)
     file = job.lake.bronze_file(name, sequence)
     about = {"run_id": job.run_id, "window": "the keys that reconcile found to differ"}
