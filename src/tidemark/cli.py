@@ -24,6 +24,14 @@ _ENVIRONMENT = """environment:
   TIDEMARK_CONFIG  the folder of the metadata files (default config)
   TIDEMARK_LAKE    the lake's root (default $TIDEMARK_HOME/lake)
 """
+_RECONCILE_CODES = """exit codes:
+  0  the lake is equal to its source, as far as the last read came;
+     with --repair: all that differs is in bronze, and waits for the Dag's next run
+  1  an error: a table could not be compared or repaired
+  2  there are differences
+
+example: tidemark reconcile spotify --table DimUser --repair --dry-run
+"""
 Command = Callable[[argparse.Namespace, Settings], int]
 
 
@@ -69,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     rebuild = commands.add_parser("rebuild", help="build silver and gold anew from bronze")
     rebuild_command.add_arguments(rebuild)
     rebuild.set_defaults(command=rebuild_command.run)
+    _add_plan(commands)
+    _add_reconcile(commands)
     demo = commands.add_parser("demo", help="three runs of the sample")
     demo.set_defaults(command=_demo)
     ui = commands.add_parser("ui", help="Airflow's UI on localhost, with this home")
@@ -92,6 +102,51 @@ def _add_show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     show.add_argument("--internal", action="store_true", help="Tidemark's own columns (_…) too")
     show.add_argument("--csv", action="store_true", help="CSV instead of a table")
     show.set_defaults(command=_show)
+
+
+def _add_plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    plan = commands.add_parser(
+        "plan",
+        help="show what the next run would read, and how; nothing is written",
+        description="Show of each table: its strategy and why, the window, the SQL, how many rows "
+        "it gives now, what the strategy cannot see, and the columns whose type loses something. "
+        "Nothing is written. Exit code 1: a table could not be planned.",
+        epilog="example: tidemark plan spotify --table DimUser",
+    )
+    _add_source(plan)
+    plan.set_defaults(command=_plan)
+
+
+def _add_source(command: argparse.ArgumentParser) -> None:
+    command.add_argument("source", help="its file's stem in config/, such as spotify")
+    command.add_argument(
+        "--table", action="append", default=[], metavar="NAME", help="only this one; repeatable"
+    )
+    command.add_argument("--json", action="store_true", help="JSON instead of text")
+
+
+def _add_reconcile(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    reconcile = commands.add_parser(
+        "reconcile",
+        help="compare a source with its lake, and mend what differs",
+        description="Compare the source's rows with silver (or, where there is no silver, with the "
+        "newest bronze row of each key: a lake that ADF wrote), by key and digest, without Spark.",
+        epilog=_RECONCILE_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_source(reconcile)
+    reconcile.add_argument(
+        "--deep",
+        action="store_true",
+        help="do not trust the digests that rows carry: digest bronze's newest rows anew",
+    )
+    reconcile.add_argument(
+        "--repair", action="store_true", help="read the rows that differ again, into bronze"
+    )
+    reconcile.add_argument(
+        "--dry-run", action="store_true", help="with --repair: only say what would be written"
+    )
+    reconcile.set_defaults(command=_reconcile)
 
 
 def _validate(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -126,6 +181,18 @@ def _show(arguments: argparse.Namespace, settings: Settings) -> int:
     from tidemark.show import show  # noqa: PLC0415  # polars is needed here alone
 
     return show(arguments, settings.lake)
+
+
+def _plan(arguments: argparse.Namespace, settings: Settings) -> int:
+    from tidemark.plan import run  # noqa: PLC0415  # as above
+
+    return run(arguments, settings)
+
+
+def _reconcile(arguments: argparse.Namespace, settings: Settings) -> int:
+    from tidemark.reconcile.command import run  # noqa: PLC0415  # as above
+
+    return run(arguments, settings)
 
 
 def _demo(arguments: argparse.Namespace, settings: Settings) -> int:

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from tidemark.metadata.durations import format_duration
 from tidemark.metadata.problems import field_names, literals_in, model_of
 from tidemark.metadata.schedules import PRESETS
-from tidemark.metadata.source import Alerts, Endpoint, Source, TaskPolicy
+from tidemark.metadata.source import Alerts, Endpoint, Reconcile, Source, TaskPolicy
 from tidemark.metadata.table import Defaults, Gold, Table
 
 _INTRODUCTION = f"""\
@@ -76,6 +76,14 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("`alerts`", Alerts, ""),
     ("`tasks`", TaskPolicy, ""),
     (
+        "`reconcile`",
+        Reconcile,
+        (
+            "Each source has a second Dag, `<source>_reconcile`, which compares it with its lake "
+            "([reconcile.md](reconcile.md))."
+        ),
+    ),
+    (
         "`defaults`",
         Defaults,
         (
@@ -89,6 +97,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
 _TYPES: dict[object, str] = {
     str: "text",
     int: "whole number",
+    bool: "`true` or `false`",
     dt.date: "date",
     dt.timedelta: "duration",
 }
@@ -129,10 +138,12 @@ def _default(info: FieldInfo) -> str:
     value = info.get_default(call_default_factory=True, validated_data={})
     if isinstance(value, BaseModel):
         return "each field's own"
-    return f"`{_yaml(value)}`" if value or value == dt.timedelta(0) else "none"
+    return f"`{_yaml(value)}`" if value or value in (False, dt.timedelta(0)) else "none"
 
 
 def _yaml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, tuple):
         return f"[{', '.join(value)}]"
     return format_duration(value) if isinstance(value, dt.timedelta) else str(value)

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from tidemark import report, sample
+from tidemark.adf_rule import SourceState, after_plain_watermark, compare, read_silver, read_source
 from tidemark.demo_text import StageLine, summary
 from tidemark.errors import TidemarkError
 from tidemark.home import connections, environment, prepare
 from tidemark.mail_server import MailServer
 from tidemark.metadata import Source, load_source
-from tidemark.reconcile import SourceState, after_plain_watermark, compare, read_silver, read_source
 from tidemark.settings import Settings
 from tidemark.storage import open_store
 

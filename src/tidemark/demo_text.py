@@ -11,9 +11,9 @@ from pathlib import Path
 
 import polars as pl
 
+from tidemark.adf_rule import Difference, Key
 from tidemark.lake_tables import scan
 from tidemark.metadata import Source, Table
-from tidemark.reconcile import Difference, Key
 from tidemark.report import RunReport
 from tidemark.settings import Settings
 from tidemark.storage import open_store

@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
@@ -24,13 +23,12 @@ from tidemark.extract.choice import Choice, choose
 from tidemark.extract.source import OpenSource, cursor_kind, describe, open_source
 from tidemark.extract.strategy import Ask, ReadPlan
 from tidemark.known_rows import LakeTable, from_lake, from_snapshot, has_bronze
-from tidemark.landing import Counts, Landing, TableJob, land
+from tidemark.landing import Counts, Landing, TableJob, deletion_moment, land, publish
 from tidemark.layout import sequence_of
 from tidemark.watermark import (
     Advance,
     TableState,
     advance,
-    check_not_overtaken,
     check_same_cursor,
     load_state,
     reserve,
@@ -39,6 +37,7 @@ from tidemark.windows import Interval
 
 __all__ = [
     "TableJob", "advance_watermark", "copy_to_bronze", "discard_empty", "lookup_watermark",
+    "plan_read", "remove_leftovers",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -91,14 +90,13 @@ def copy_to_bronze(
     name = job.table.lake_name
     sequence = reserve(job.store, job.lake, name)
     state = load_state(job.store, job.lake, name)
-    _remove_leftovers(job, state, sequence)
+    remove_leftovers(job, state, sequence)
     with open_source(job.url, job.table) as source:
         read = plan_read(job, state, source, lookup["low"], interval)
         landing = _landing(job, state, source, sequence, read)
         counts = land(landing)
     if counts.published:
-        check_not_overtaken(job.store, job.lake, name, sequence)
-        job.store.publish(landing.temporary, landing.file)
+        publish(job, sequence, landing.temporary, landing.file)
     result = _result(landing, read, counts, lookup)
     logger.info("table %s: %s rows published, %s", name, counts.published, result["window"])
     return result
@@ -206,7 +204,7 @@ def _landing(
     job: TableJob, state: TableState, source: OpenSource, sequence: datetime, read: PlannedRead
 ) -> Landing:
     plan, columns = read.plan, read.ask.described.columns
-    dated = _deleted_at(job, source, columns)
+    dated = deletion_moment(job.table, source, columns)
     landing = Landing(job, source, read.ask.described, plan, sequence, deleted_at=dated)
     lake_table = _lake_table(job, columns)
     if plan.compared and read.anew is None and state.digests and read.ask.known:
@@ -216,19 +214,6 @@ def _landing(
         return replace(landing, known=from_lake(lake_table))
     seen = _seen_digests(job, state) if plan.remembers and read.anew is None else None
     return replace(landing, seen=seen)
-
-
-def _deleted_at(job: TableJob, source: OpenSource, columns: pa.Schema) -> pa.Scalar | None:
-    """Read the source's clock as a value of the column that orders gold's history, if it is one."""
-    name = job.table.gold.sequence_by if job.table.gold else None
-    kind = columns.field(name).type if name in columns.names else None
-    if kind is None or not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
-        return None
-    clock = source.dialect.clock(source.connection)
-    if pa.types.is_timestamp(kind) and kind.tz:
-        return pa.scalar(clock).cast(kind)
-    wall = clock.astimezone(ZoneInfo(job.table.cursor_timezone)).replace(tzinfo=None)
-    return pa.scalar(wall, pa.timestamp("us")).cast(kind, safe=False)
 
 
 def _lake_table(job: TableJob, columns: pa.Schema) -> LakeTable:
@@ -256,7 +241,7 @@ def _exists(job: TableJob, file: str | None) -> bool:
     return name in job.store.names(folder) if name else False
 
 
-def _remove_leftovers(job: TableJob, state: TableState, sequence: datetime) -> None:
+def remove_leftovers(job: TableJob, state: TableState, sequence: datetime) -> None:
     """Remove the temporary files of reads that were killed; ours is the only one under way."""
     name = job.table.lake_name
     for folder, prefix in (

@@ -10,10 +10,11 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tidemark.buckets import DIGEST
 from tidemark.errors import LakeError
 from tidemark.layout import Lake, sequence_of
 from tidemark.storage import Store
-from tidemark.whole_table import DIGEST, known_keys
+from tidemark.whole_table import known_keys
 
 _BATCH_ROWS = 50_000
 
@@ -37,7 +38,7 @@ class LakeTable:
 
 def has_bronze(table: LakeTable) -> bool:
     """Tell whether anything was ever published of a table."""
-    return bool(_bronze_files(table))
+    return bool(bronze_files(table))
 
 
 def from_snapshot(table: LakeTable, file: str, taken: datetime | None) -> Iterator[pa.RecordBatch]:
@@ -51,8 +52,8 @@ def from_snapshot(table: LakeTable, file: str, taken: datetime | None) -> Iterat
     """
     for batch in _batches(table, file, [*table.key.names, DIGEST]):
         yield known_keys(batch, table.key.names, batch.column(DIGEST))
-    since = [f for f, sequence in _bronze_files(table) if taken is None or sequence > taken]
-    yield from _from_files(table, since)
+    since = [f for f, sequence in bronze_files(table) if taken is None or sequence > taken]
+    yield from keys_in(table, since)
 
 
 def from_lake(table: LakeTable) -> Iterator[pa.RecordBatch]:
@@ -61,14 +62,15 @@ def from_lake(table: LakeTable) -> Iterator[pa.RecordBatch]:
     Raises:
         LakeError: A file can't be read.
     """
-    merged, waiting = _waiting_for_silver(table)
+    merged, waiting = waiting_for_silver(table)
     if merged:
         yield from _from_silver(table)
-    yield from _from_files(table, waiting)
+    yield from keys_in(table, waiting)
 
 
-def _waiting_for_silver(table: LakeTable) -> tuple[bool, list[str]]:
-    files = _bronze_files(table)
+def waiting_for_silver(table: LakeTable) -> tuple[bool, list[str]]:
+    """Tell whether silver holds anything of a table, and which bronze files still wait for it."""
+    files = bronze_files(table)
     content = table.store.read(table.lake.marker("silver", table.name))
     marker = json.loads(content.data) if content else {}
     done = sequence_of(str(marker.get("newest") or ""))
@@ -91,10 +93,15 @@ def _from_silver(table: LakeTable) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             yield known_keys(_typed(batch, table.key), table.key.names, None)
     except (DeltaError, OSError, pa.ArrowException) as error:
-        raise _unreadable(table, url, error) from error
+        raise unreadable(table, url, error) from error
 
 
-def _from_files(table: LakeTable, files: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def keys_in(table: LakeTable, files: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Give the keys in some bronze files.
+
+    Raises:
+        LakeError: A file can't be read.
+    """
     for file in files:
         for batch in _batches(table, file, table.key.names):
             yield known_keys(batch, table.key.names, None)
@@ -107,7 +114,7 @@ def _batches(table: LakeTable, file: str, columns: Sequence[str]) -> Iterator[pa
             for batch in parquet.iter_batches(_BATCH_ROWS, columns=list(columns)):
                 yield _typed(batch, table.key)
     except (OSError, pa.ArrowException, KeyError) as error:
-        raise _unreadable(table, file, error) from error
+        raise unreadable(table, file, error) from error
 
 
 def _typed(batch: pa.RecordBatch, key: pa.Schema) -> pa.RecordBatch:
@@ -118,13 +125,15 @@ def _typed(batch: pa.RecordBatch, key: pa.Schema) -> pa.RecordBatch:
     return batch
 
 
-def _bronze_files(table: LakeTable) -> list[tuple[str, datetime]]:
+def bronze_files(table: LakeTable) -> list[tuple[str, datetime]]:
+    """List the published files, ours and ADF's, each with the sequence that its name tells."""
     folder = table.lake.bronze_folder(table.name)
     stamped = ((f"{folder}/{name}", sequence_of(name)) for name in table.store.names(folder))
     return [(file, sequence) for file, sequence in stamped if sequence is not None]
 
 
-def _unreadable(table: LakeTable, file: str, error: Exception) -> LakeError:
+def unreadable(table: LakeTable, file: str, error: Exception) -> LakeError:
+    """Say that a file of the lake can't be read."""
     message = (
         f"table {table.name}: the keys in {file} can't be read ({error}); restore the file, or "
         "move it out of its folder, and run again"

@@ -7,12 +7,14 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from tidemark.bronze import Facts, ParquetFile, ReadStamp, bronze_schema, stamp
+from tidemark.buckets import DIGEST, bucket_count, with_key
 from tidemark.digest import DIGEST_TYPE, row_digests
 from tidemark.digest_store import Keep, SeenDigests, digest_file
 from tidemark.extract.by_key import read_by_keys
@@ -29,7 +31,8 @@ from tidemark.extract.watermark import not_unique
 from tidemark.layout import Lake
 from tidemark.metadata import Table
 from tidemark.storage import Store
-from tidemark.whole_table import DIGEST, Bucket, bucket_count, compare, with_key
+from tidemark.watermark import check_not_overtaken
+from tidemark.whole_table import Bucket, compare
 
 logger = logging.getLogger(__name__)
 
@@ -130,6 +133,68 @@ def land(landing: Landing) -> Counts:
         return _land_window(landing, bronze, remember)
 
 
+def upserts(rows: pa.RecordBatch, digests: pa.Array, read: ReadStamp) -> pa.RecordBatch:
+    """Make bronze rows of rows that are there."""
+    return stamp(rows, Facts(pa.repeat(pa.scalar("upsert"), rows.num_rows), digests), read)
+
+
+def deletes(keys: pa.RecordBatch, columns: pa.Schema, read: ReadStamp) -> pa.RecordBatch:
+    """Make bronze rows of keys that are gone; the other columns are NULL."""
+    size, there = keys.num_rows, keys.schema.names
+    own = [keys.column(f.name) if f.name in there else pa.nulls(size, f.type) for f in columns]
+    rows = pa.RecordBatch.from_arrays(own, schema=columns)
+    facts = Facts(pa.repeat(pa.scalar("delete"), size), pa.nulls(size, DIGEST_TYPE))
+    return stamp(rows, facts, read)
+
+
+def dated(
+    table: Table, moment: pa.Scalar | None, rows: pa.RecordBatch, gone: pa.Array
+) -> pa.RecordBatch:
+    """Give deletes their place in business time, if gold orders history by it.
+
+    Args:
+        table: The metadata.
+        moment: From `deletion_moment`.
+        rows: Some rows.
+        gone: Of each, whether it is a delete.
+    """
+    if moment is None or table.gold is None or table.gold.sequence_by is None:
+        return rows
+    place = rows.schema.get_field_index(table.gold.sequence_by)
+    values = pc.if_else(gone, moment, rows.column(place))
+    return rows.set_column(place, rows.schema.field(place), values)
+
+
+def deletion_moment(table: Table, source: OpenSource, columns: pa.Schema) -> pa.Scalar | None:
+    """Read the source's clock as a value of the column that orders gold's history, if it is one."""
+    name = table.gold.sequence_by if table.gold else None
+    kind = columns.field(name).type if name in columns.names else None
+    if kind is None or not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+        return None
+    clock = source.dialect.clock(source.connection)
+    if pa.types.is_timestamp(kind) and kind.tz:
+        return pa.scalar(clock).cast(kind)
+    wall = clock.astimezone(ZoneInfo(table.cursor_timezone)).replace(tzinfo=None)
+    return pa.scalar(wall, pa.timestamp("us")).cast(kind, safe=False)
+
+
+def publish(job: TableJob, sequence: datetime, temporary: str, file: str) -> None:
+    """Make a read visible, unless a later one has begun.
+
+    Raises:
+        ReadOvertaken: One has; nothing is published.
+    """
+    check_not_overtaken(job.store, job.lake, job.table.lake_name, sequence)
+    job.store.publish(temporary, file)
+
+
+def table_size(source: OpenSource, table: Table) -> int:
+    """Count a table's rows at the source."""
+    query = sa.select(sa.func.count()).select_from(from_table(table))
+    rows: int = source.connection.execute(query).scalar_one()
+    return rows
+
+
 def _land_window(landing: Landing, bronze: ParquetFile, remember: Keep) -> Counts:
     read = deleted = 0
     for rows, digests, facts in _read(landing):
@@ -158,8 +223,8 @@ def _land_whole(landing: Landing, bronze: ParquetFile, remember: Keep) -> Counts
             marked = marked.append_column(SOURCE_SEQUENCE, facts.source_sequences)
             yield with_key(marked, landing.job.table.key)
 
-    key = landing.job.table.key
-    for bucket in compare(now(), landing.known or (), key, bucket_count(_size(landing))):
+    key, size = landing.job.table.key, table_size(landing.source, landing.job.table)
+    for bucket in compare(now(), landing.known or (), key, bucket_count(size)):
         if bucket.twice.num_rows:
             twice = bucket.twice.slice(0, 1).to_pylist()[0]
             table = landing.job.table
@@ -193,19 +258,11 @@ def _write_vanished(landing: Landing, keys: pa.Table, bronze: ParquetFile, remem
         return 0
     if not landing.source.dialect.sees_one_moment(landing.source.connection):
         keys = _still_gone(landing, keys, bronze, remember)
-    columns = landing.described.columns
     for batch in keys.combine_chunks().to_batches(_BATCH_ROWS):
-        size = batch.num_rows
-        own = [
-            batch.column(f.name) if f.name in keys.column_names else pa.nulls(size, f.type)
-            for f in columns
-        ]
-        rows = pa.RecordBatch.from_arrays(own, schema=columns)
-        rows = _dated(landing, rows, pa.repeat(pa.scalar(True), size))
-        facts = Facts(pa.repeat(pa.scalar("delete"), size), pa.nulls(size, DIGEST_TYPE))
-        bronze.write(stamp(rows, facts, _stamp(landing)))
-    gone: int = keys.num_rows
-    return gone
+        gone = deletes(batch, landing.described.columns, _stamp(landing))
+        bronze.write(_dated(landing, gone, pa.repeat(pa.scalar(True), batch.num_rows)))
+    count: int = keys.num_rows
+    return count
 
 
 def _still_gone(landing: Landing, keys: pa.Table, bronze: ParquetFile, remember: Keep) -> pa.Table:
@@ -214,8 +271,7 @@ def _still_gone(landing: Landing, keys: pa.Table, bronze: ParquetFile, remember:
     found: list[pa.Array] = []
     for rows in read_by_keys(landing.source, landing.described, table, keys):
         digests = row_digests(rows, names)
-        facts = Facts(pa.repeat(pa.scalar("upsert"), rows.num_rows), digests)
-        bronze.write(stamp(rows, facts, _stamp(landing)))
+        bronze.write(upserts(rows, digests, _stamp(landing)))
         remember(rows, digests)
         found.append(row_digests(rows, table.key))
     hashes = [row_digests(batch, table.key) for batch in keys.combine_chunks().to_batches()]
@@ -240,14 +296,8 @@ def _read(landing: Landing) -> Iterator[tuple[pa.RecordBatch, pa.Array, Facts]]:
         )
 
 
-def _dated(landing: Landing, rows: pa.RecordBatch, deletes: pa.Array) -> pa.RecordBatch:
-    """Give deletes their place in business time."""
-    gold = landing.job.table.gold
-    if landing.deleted_at is None or gold is None or gold.sequence_by is None:
-        return rows
-    place = rows.schema.get_field_index(gold.sequence_by)
-    dated = pc.if_else(deletes, landing.deleted_at, rows.column(place))
-    return rows.set_column(place, rows.schema.field(place), dated)
+def _dated(landing: Landing, rows: pa.RecordBatch, gone: pa.Array) -> pa.RecordBatch:
+    return dated(landing.job.table, landing.deleted_at, rows, gone)
 
 
 @contextlib.contextmanager
@@ -284,12 +334,6 @@ def _as(rows: pa.RecordBatch, landing: Landing) -> pa.RecordBatch:
 
 def _stamp(landing: Landing) -> ReadStamp:
     return ReadStamp(landing.sequence, landing.job.run_id)
-
-
-def _size(landing: Landing) -> int:
-    query = sa.select(sa.func.count()).select_from(from_table(landing.job.table))
-    rows: int = landing.source.connection.execute(query).scalar_one()
-    return rows
 
 
 def _count(operations: pa.Array, wanted: str) -> int:

@@ -6,23 +6,14 @@ their key, on this machine's disk, and then compared bucket by bucket.
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from tidemark.buckets import DIGEST, KEY, load, scratch, spread
 from tidemark.digest import DIGEST_TYPE, row_digests
-from tidemark.errors import LakeError
-
-KEY, DIGEST = "_key", "_digest"
-_BUCKET_ROWS = 200_000
-_MOST_BUCKETS = 256  # as many files are open at once
 
 
 @dataclass(frozen=True)
@@ -45,11 +36,6 @@ class Bucket:
     twice: pa.Table
 
 
-def with_key(rows: pa.RecordBatch, key: Sequence[str]) -> pa.RecordBatch:
-    """Put the hash of the key behind a batch's columns."""
-    return rows.append_column(pa.field(KEY, DIGEST_TYPE), row_digests(rows, key))
-
-
 def known_keys(
     rows: pa.RecordBatch, key: Sequence[str], digests: pa.Array | None
 ) -> pa.RecordBatch:
@@ -60,12 +46,6 @@ def known_keys(
     fields = [rows.schema.field(name) for name in key]
     schema = pa.schema([*fields, pa.field(KEY, DIGEST_TYPE), pa.field(DIGEST, DIGEST_TYPE)])
     return pa.RecordBatch.from_arrays([*columns, row_digests(rows, key), known], schema=schema)
-
-
-def bucket_count(rows: int) -> int:
-    """Say over how many buckets to spread so many rows."""
-    wanted = max(1, -(-rows // _BUCKET_ROWS))
-    return min(_MOST_BUCKETS, 1 << (wanted - 1).bit_length())
 
 
 def compare(
@@ -86,13 +66,13 @@ def compare(
     Raises:
         LakeError: This machine's disk refuses.
     """
-    with _scratch() as folder:
-        ours = _spread(now, folder / "now", buckets)
-        theirs = _spread(known, folder / "known", buckets)
+    with scratch("nothing was published") as folder:
+        ours = spread(now, folder / "now", buckets)
+        theirs = spread(known, folder / "known", buckets)
         for number in range(buckets):
             new, old = ours.get(number), theirs.get(number)
             if new is not None or old is not None:
-                yield _compared(_load(new), _load(old), key)
+                yield _compared(load(new), load(old), key)
 
 
 def _compared(new: pa.Table | None, old: pa.Table | None, key: Sequence[str]) -> Bucket:
@@ -132,47 +112,3 @@ def _keys_at(side: pa.Table | None, places: pl.Series, key: Sequence[str]) -> pa
     if side is None:
         return pa.table({})
     return side.select(list(key)).take(places.to_arrow())
-
-
-def _spread(batches: Iterable[pa.RecordBatch], folder: Path, buckets: int) -> dict[int, Path]:
-    """Spread batches over files by the first bits of the key's hash."""
-    folder.mkdir()
-    writers: dict[int, pa.RecordBatchFileWriter] = {}
-    with contextlib.ExitStack() as files:
-        for batch in batches:
-            numbers = _bucket_numbers(batch, buckets)
-            for number in np.unique(numbers):
-                if number not in writers:
-                    path = str(folder / str(number))
-                    writers[number] = files.enter_context(pa.ipc.new_file(path, batch.schema))
-                writers[number].write_batch(batch.filter(pa.array(numbers == number)))
-    return {number: folder / str(number) for number in writers}
-
-
-def _bucket_numbers(batch: pa.RecordBatch, buckets: int) -> np.ndarray:
-    hashes = batch.column(KEY)
-    data = np.frombuffer(hashes.buffers()[1], np.uint8).reshape(-1, DIGEST_TYPE.byte_width)
-    first = data[hashes.offset : hashes.offset + len(hashes), :2].astype(np.uint32)
-    return (first[:, 0] * 256 + first[:, 1]) * buckets // 65536
-
-
-def _load(path: Path | None) -> pa.Table | None:
-    if path is None:
-        return None
-    with pa.OSFile(str(path)) as file:
-        return pa.ipc.open_file(file).read_all()
-
-
-@contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="tidemark-"))
-    try:
-        yield folder
-    except OSError as error:
-        message = (
-            f"{folder}: {error.strerror or error}; free space there, or set TMPDIR to a disk with "
-            "room for the whole table, and run again: nothing was published"
-        )
-        raise LakeError(message) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -86,7 +86,7 @@ def test_a_broken_file_becomes_a_dag_and_leaves_the_others_alone(write: Write) -
     write("DimUser", name="good")
     write("DimUser", name="bad", shedule="@daily")
     dags = build_dags()
-    assert set(dags) == {"good", "bad"}
+    assert set(dags) == {"good", "good_reconcile", "bad"}
     assert BROKEN not in dags["good"].tags
     assert BROKEN in dags["bad"].tags
     assert "shedule" in (dags["bad"].doc_md or "")

@@ -18,14 +18,17 @@ PROJECT = Path(__file__).parents[2]
 Write = Callable[..., Path]
 
 
-@pytest.fixture(params=["project", "one table", "placeholder"])
+@pytest.fixture(
+    params=["project", "one table", "placeholder", "project's comparison", "scheduled comparison"]
+)
 def dag(request: pytest.FixtureRequest, write: Write) -> DAG:
-    if request.param == "project":
-        return build_dags(PROJECT / "config")["spotify"]
-    path = write("DimUser", schedule="*/15 * * * *")
+    dag_id = "spotify_reconcile" if "comparison" in request.param else "spotify"
+    if "project" in request.param:
+        return build_dags(PROJECT / "config")[dag_id]
+    path = write("DimUser", schedule="*/15 * * * *", reconcile={"schedule": "@weekly"})
     if request.param == "placeholder":
         path.write_text("tables: 7")
-    return build_dags()["spotify"]
+    return build_dags()[dag_id]
 
 
 def test_a_dag_is_found_documented_and_owned(dag: DAG) -> None:

@@ -27,13 +27,16 @@ SPARK = "tests/spark/test_interrupted.py"
 REPORT = "a report, which no row depends on"
 WRITERS = {
     "digest_store.digest_file": HERE,
-    "ingest._remove_leftovers": HERE,
     "ingest.advance_watermark": HERE,
     "ingest.copy_to_bronze": HERE,
     "ingest.discard_empty": HERE,
+    "ingest.remove_leftovers": HERE,
     "landing._memory": HERE,
     "landing.land": HERE,
+    "landing.publish": HERE,
     "pending._write": SPARK,
+    "reconcile.keeping.keep_page": REPORT,
+    "reconcile.repair.repair": HERE,
     "report.record": REPORT,
     "airflow.alerts._remember": REPORT,
     "spark.autocdc._in_shape": SPARK,
@@ -46,6 +49,8 @@ WRITERS = {
     "spark.silver_merge._append": SPARK,
     "spark.silver_merge._merge": SPARK,
     "spark.views._write": SPARK,
+    "swap.begin": "tests/unit/test_rebuild.py",
+    "swap.complete": "tests/unit/test_rebuild.py",
     "watermark._update": HERE,
 }
 
@@ -60,9 +65,16 @@ import json, os, shutil, signal, sys
 from pathlib import Path
 from core_harness import World, load_table
 from tidemark import bronze, storage
+from tidemark.reconcile import Options, reconcile_table
 import tidemark.ingest, polars, deltalake
 
-folder, fields = Path(sys.argv[1]), sys.argv[2]
+folder, fields, what = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+
+def work(world):
+    if what == "run":
+        world.run()
+    else:
+        reconcile_table(world.job(), Options(repair=True))
 
 def watched(owner, name, state):
     plain = getattr(owner, name)
@@ -91,7 +103,7 @@ def attempt(place, kill_at):
     for name in ("write", "__enter__", "__exit__"):
         watched(bronze.ParquetFile, name, state)
     world = World(place, load_table(place, fields))
-    world.run()
+    work(world)
     replay = {str(k): [str(v) for v in row.values()] for k, row in world.replay().items()}
     left = {"names": state.names, "replay": replay, "cdc": world.state.cdc, "hidden": world.hidden}
     (place / "left.json").write_text(json.dumps(left))
@@ -146,6 +158,25 @@ def _kill_everywhere(parent: Path, strategy: str, change: str, *, publishes: boo
     world.run()
     world.sql(change)
     found = _killed_everywhere(world.folder, f"strategy: {strategy}")
+    _assert_mended(found, publishes=publishes)
+
+
+def test_a_repair_that_is_killed_is_made_by_the_next_one() -> None:
+    with TemporaryDirectory(dir=FAST) as parent:
+        folder = Path(parent) / "world"
+        folder.mkdir()
+        world = make_world(folder, fields="strategy: watermark")
+        world.put((1, "a", "2026-01-01 10:00:00"), (2, "b", "2026-01-01 10:00:00"))
+        world.run()
+        world.sql(DELETED, "UPDATE DimUser SET user_name = 'in place' WHERE user_id = 2")
+        world.put((3, "late", "2025-01-01 10:00:00"))
+        found = _killed_everywhere(folder, "strategy: watermark", "repair")
+        names = [row[1] for row in found["wanted"]["replay"].values()]
+        assert sorted(names) == ["in place", "late"]
+        _assert_mended(found, publishes=True)
+
+
+def _assert_mended(found: dict[str, Any], *, publishes: bool) -> None:
     names = [result["at"] for result in found["results"]]
     assert ("after publish" in names) is publishes
     assert {"before write_if", "after write_if", "before __enter__", "after __exit__"} <= set(names)
@@ -155,9 +186,9 @@ def _kill_everywhere(parent: Path, strategy: str, change: str, *, publishes: boo
             assert result["left"][what] == found["wanted"][what], (result["at"], what)
 
 
-def _killed_everywhere(folder: Path, fields: str) -> dict[str, Any]:
+def _killed_everywhere(folder: Path, fields: str, what: str = "run") -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-c", KILLER, str(folder), fields],
+        [sys.executable, "-c", KILLER, str(folder), fields, what],
         env={"PYTHONPATH": f"{SUPPORT}:{SOURCES.parent}", "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,

@@ -240,7 +240,7 @@ def test_vanished_keys_are_looked_up_again_where_a_statement_is_no_snapshot(
     world.put((1, "a", at(1)), (2, "b", at(2)), (3, "c", at(3)))
     world.run()
     world.sql("DELETE FROM DimUser WHERE user_id = 3")
-    plain = whole_table._spread
+    plain = whole_table.spread
     monkeypatch.setattr(sqlite, "sees_one_moment", lambda _: False)
 
     def missing_one(batches: Any, folder: Path, buckets: int) -> Any:
@@ -248,7 +248,7 @@ def test_vanished_keys_are_looked_up_again_where_a_statement_is_no_snapshot(
             batches = [batch.filter(pa.array([False, True])) for batch in batches]
         return plain(batches, folder, buckets)
 
-    monkeypatch.setattr(whole_table, "_spread", missing_one)
+    monkeypatch.setattr(whole_table, "spread", missing_one)
     copied = world.run()
     assert operations(world, copied["sequence"]) == {1: "upsert", 3: "delete"}
     monkeypatch.undo()

@@ -42,6 +42,19 @@ left behind, the next one picks up: nothing is lost or doubled.
 """
 
 
+def reconcile_doc(source: Source) -> str:
+    """Describe the Dag that compares a source with its lake."""
+    after = "are read again, into bronze" if source.reconcile.repair else "are reported"
+    return f"""Compares the connection `{source.source.connection}` with the lake
+`{load_settings().lake.root}`, by key and digest, without Spark: every row of the source's tables is
+read. Rows that are missing, stale, different or deleted at the source {after}; the run ends red if
+any remain. The page of each run lies in `_tidemark/runs/{source.name}_reconcile/`.
+
+**Params**: `tables` compares a part; `repair` reads the rows that differ again, into bronze, for
+`{source.name}` to merge at its next run; `deep` trusts no digest that a row carries.
+"""
+
+
 def group_doc(table: Table) -> str:
     """Describe one table's group of tasks."""
     return f"`{table.schema_}.{table.name}` → `bronze/{table.lake_name}`: {window_rule(table)}"

@@ -22,15 +22,15 @@ from airflow.sdk import (
     chain,
 )
 
-from tidemark.airflow import alerts, docs, tasks
+from tidemark.airflow import alerts, docs, reconcile, tasks
 from tidemark.airflow.compute import Layer, SparkJob
-from tidemark.airflow.params import dag_params
+from tidemark.airflow.params import dag_params, reconcile_params
 from tidemark.errors import ConfigError, ReadOvertaken, SourceUnavailable, TidemarkError
 from tidemark.metadata import Source, Table, load_all
 from tidemark.settings import load_settings
 
 MAX_RETRY_DELAY = timedelta(minutes=15)
-BROKEN = "broken"
+BROKEN, RECONCILE = "broken", "_reconcile"
 
 _TRANSIENT = (SourceUnavailable, ReadOvertaken)
 # Our own errors that are not transient, and faults in the code.
@@ -63,8 +63,9 @@ def build_dags(folder: Path | None = None) -> dict[str, DAG]:
         folder: The folder; by default that of the settings (``TIDEMARK_CONFIG``).
 
     Returns:
-        The Dags by id, which is the file's stem. A file that can't be used becomes a Dag whose
-        only task fails with the reason: it neither vanishes nor takes the others along.
+        The Dags by id: the file's stem, and for the comparison with the lake `_reconcile` behind
+        it. A file that can't be used becomes a Dag whose only task fails with the reason: it
+        neither vanishes nor takes the others along.
     """
     settings = load_settings()
     folder = folder or settings.config
@@ -75,7 +76,7 @@ def build_dags(folder: Path | None = None) -> dict[str, DAG]:
     if not sources:
         message = f"{folder}: no metadata here; write <source>.yaml, or set TIDEMARK_CONFIG"
         sources = {"tidemark_config": ConfigError(message)}
-    dags = [_dag_or_placeholder(name, source) for name, source in sources.items()]
+    dags = [dag for name, source in sources.items() for dag in _dags(name, source, set(sources))]
     return {dag.dag_id: dag for dag in dags}
 
 
@@ -111,6 +112,36 @@ def build_dag(source: Source) -> DAG:
     return dag
 
 
+def build_reconcile_dag(source: Source) -> DAG:
+    """Build the Dag that compares a source with its lake: a task per table, then the report.
+
+    Raises:
+        Exception: Whatever Airflow refuses.
+    """
+    # What a run leaves, and who is told, goes by the Dag's own name.
+    named = source.model_copy(update={"name": f"{source.name}{RECONCILE}"})
+    callbacks = alerts.dag_callbacks(named)
+    with DAG(
+        named.name,
+        catchup=False,
+        max_active_runs=1,
+        schedule=_timetable(source.reconcile.schedule),
+        start_date=datetime.combine(source.start_date, time(), UTC),
+        tags={"tidemark", "reconcile", *source.tags},
+        doc_md=docs.reconcile_doc(source),
+        params=reconcile_params(source),
+        default_args=_default_args(source),
+        on_failure_callback=callbacks["on_failure_callback"],
+        on_success_callback=callbacks["on_success_callback"],
+    ) as dag:
+        compared = [
+            _step(reconcile.compare, named, table, task_id=table.lake_name)
+            for table in source.tables.values()
+        ]
+        chain(compared, _step(reconcile.report, named, trigger_rule=TriggerRule.ALL_DONE))
+    return dag
+
+
 def placeholder(name: str, message: str) -> DAG:
     """Build the Dag of a file that can't be used: its only task fails with the message."""
     doc = docs.broken_doc(message)
@@ -132,13 +163,18 @@ def _fail(message: str) -> None:
     raise ConfigError(message)
 
 
-def _dag_or_placeholder(name: str, source: Source | ConfigError) -> DAG:
+def _dags(name: str, source: Source | ConfigError, names: set[str]) -> list[DAG]:
+    """Build a file's Dags, or one that tells why it can't be used."""
     if isinstance(source, ConfigError):
-        return placeholder(name, str(source))
+        return [placeholder(name, str(source))]
     try:
-        return build_dag(source)
+        dags = [build_dag(source)]
+        # A file of that name has the older right to it.
+        if f"{name}{RECONCILE}" not in names:
+            dags.append(build_reconcile_dag(source))
     except Exception as error:  # noqa: BLE001  Airflow raises anything; the other files go on.
-        return placeholder(name, f"{source.path}: Airflow refuses this Dag: {error}")
+        return [placeholder(name, f"{source.path}: Airflow refuses this Dag: {error}")]
+    return dags
 
 
 def _timetable(schedule: str | None) -> CronDataIntervalTimetable | None:
@@ -189,10 +225,10 @@ def _job(source: Source, layer: Layer) -> SparkJob:
 def _step(
     function: Callable[..., Any], source: Source, table: Table | None = None, **options: Any
 ) -> PythonOperator:
-    """Build the task that calls `function` and is named like it."""
+    """Build the task that calls `function`, and is named like it unless `options` say otherwise."""
+    named = {"task_id": function.__name__} | options
     return PythonOperator(
-        task_id=function.__name__,
         python_callable=partial(function, *filter(None, (source, table))),
         doc_md=docs.task_doc(function, table),
-        **options,
+        **named,
     )

@@ -25,17 +25,7 @@ def dag_params(source: Source) -> dict[str, Param]:
     tasks, so that the message can name the nearest table.
     """
     return {
-        "tables": Param(
-            [],
-            title="Tables",
-            type="array",
-            items={"type": "string"},
-            examples=list(source.tables),
-            # No keyword of JSON Schema: passed over, but for `airflow dags backfill`, which knows
-            # a Dag from Airflow's database alone.
-            lake_names=[table.lake_name for table in source.tables.values()],
-            description="The tables to run; none chosen: all of them.",
-        ),
+        "tables": _tables_param(source),
         "from_date": Param(
             None,
             title="From",
@@ -53,8 +43,44 @@ def dag_params(source: Source) -> dict[str, Param]:
     }
 
 
+def _tables_param(source: Source) -> Param:
+    return Param(
+        [],
+        title="Tables",
+        type="array",
+        items={"type": "string"},
+        examples=list(source.tables),
+        # No keyword of JSON Schema: passed over, but for `airflow dags backfill`, which knows
+        # a Dag from Airflow's database alone.
+        lake_names=[table.lake_name for table in source.tables.values()],
+        description="The tables to run; none chosen: all of them.",
+    )
+
+
+def reconcile_params(source: Source) -> dict[str, Param]:
+    """Give the params of the Dag that compares a source with its lake."""
+    return {
+        "tables": _tables_param(source),
+        "repair": Param(
+            source.reconcile.repair,
+            title="Repair",
+            type="boolean",
+            description="Read the rows that differ again, into bronze.",
+        ),
+        "deep": Param(
+            default=False,
+            title="Deep",
+            type="boolean",
+            description="Trust no digest that a row carries: digest bronze's newest rows anew.",
+        ),
+    }
+
+
 def chosen_tables(
-    source: Source, params: Mapping[str, Any], conf: Iterable[str]
+    source: Source,
+    params: Mapping[str, Any],
+    conf: Iterable[str],
+    allowed: Mapping[str, Param] | None = None,
 ) -> tuple[Table, ...]:
     """Give the tables that a run is to handle, in the metadata's order.
 
@@ -63,11 +89,12 @@ def chosen_tables(
         params: The run's params.
         conf: The names that the run's configuration holds: a misspelt one must not silently run
             everything.
+        allowed: The Dag's params; by default those of the source's own.
 
     Raises:
         ConfigError: A table or a name in `conf` is unknown; the message names the nearest.
     """
-    allowed = dag_params(source)
+    allowed = dag_params(source) if allowed is None else allowed
     for name in conf:
         if name not in allowed:
             hint = did_you_mean(name, allowed)

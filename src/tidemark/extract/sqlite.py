@@ -95,10 +95,14 @@ def read_as(column: sa.ColumnElement[Any], declared: str) -> sa.ColumnElement[An
 
 
 def cut(declared: str) -> str | None:
-    """Nothing is cut: what does not fit is an error."""
-    nothing: str | None = None
-    del declared
-    return nothing
+    """Tell what the lake does not hold of a declared type; None: it holds everything."""
+    if arrow_type(declared) == pa.string() and re.search(r"NUMERIC|DECIMAL", declared.upper()):
+        return (
+            f"{declared} has no precision, so that its numbers become text in the lake; declare "
+            "one, such as DECIMAL(18,2), or read a view that casts it"
+        )
+    # More digits of a timestamp than a microsecond has are refused when they are read, not cut.
+    return None
 
 
 def cursor_text(cursor: sa.ColumnElement[Any], kind: Kind) -> sa.ColumnElement[Any]:

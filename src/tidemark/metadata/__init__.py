@@ -17,7 +17,7 @@ from tidemark.errors import ConfigError
 from tidemark.metadata.clashes import Claim, clashes, source_claims, table_claims
 from tidemark.metadata.problems import FILLED, Problem, config_error, problems_of
 from tidemark.metadata.rule_names import rule_names
-from tidemark.metadata.source import Alerts, Endpoint, Source, TaskPolicy
+from tidemark.metadata.source import Alerts, Endpoint, Reconcile, Source, TaskPolicy
 from tidemark.metadata.table import Defaults, Gold, Table, snake_case
 from tidemark.metadata.types import Strategy
 from tidemark.metadata.yaml_file import read_yaml
@@ -27,6 +27,7 @@ __all__ = [
     "Alerts",
     "Endpoint",
     "Gold",
+    "Reconcile",
     "Source",
     "Strategy",
     "Table",

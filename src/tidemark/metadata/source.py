@@ -92,6 +92,24 @@ class TaskPolicy(BaseModel):
     )
 
 
+class Reconcile(BaseModel):
+    """When the source is compared with its lake, in a Dag of its own, ``<source>_reconcile``."""
+
+    model_config = CLOSED
+    schedule: Schedule | None = Field(
+        default=None,
+        description="When the Dag runs, in UTC: a preset or five cron fields. Without it, only "
+        "when somebody triggers it.",
+        examples=['"@weekly"'],
+    )
+    repair: bool = Field(
+        default=False,
+        description="Whether rows that differ are read again, into bronze, for the next run of the "
+        "source's Dag to merge. Without it a run that finds any ends red.",
+        examples=["true"],
+    )
+
+
 class Source(BaseModel):
     """One file of ``config/``: a source, its tables, and how the Dag that is named like it runs."""
 
@@ -129,6 +147,11 @@ class Source(BaseModel):
         default=TaskPolicy(),
         description="How Airflow runs the tasks.",
         examples=["{retries: 5}"],
+    )
+    reconcile: Reconcile = Field(
+        default=Reconcile(),
+        description="When the source is compared with its lake.",
+        examples=['{schedule: "@weekly"}'],
     )
     defaults: Defaults = Field(
         default=Defaults(),

@@ -20,7 +20,16 @@ from tidemark.report.model import Failure, NotSeen, RunReport, TableReport
 from tidemark.report.text import render_text
 from tidemark.storage import Store
 
-__all__ = ["Failure", "NotSeen", "RunReport", "TableReport", "load", "record", "render_text"]
+__all__ = [
+    "Failure",
+    "NotSeen",
+    "RunReport",
+    "TableReport",
+    "load",
+    "read_part",
+    "record",
+    "render_text",
+]
 
 _SUFFIX = ".json"
 
@@ -61,6 +70,10 @@ class _Layer(_Part):
     dropped: dict[str, dict[str, int]] = Field(default_factory=dict)
 
 
+class _Reconciled(_Part):
+    summary: str | None = None
+
+
 class _Failure(_Part):
     exception: str
     try_number: int | None = None
@@ -80,11 +93,18 @@ def record(  # noqa: PLR0917  the store and lake first, as everywhere
         lake: The lake's layout.
         source: The source's name.
         run_id: The Dag run's id.
-        part: ``copy.<table>``, ``watermark.<table>``, ``silver``, ``gold``, ``failure.<task id>``.
+        part: ``copy.<table>``, ``watermark.<table>``, ``silver``, ``gold``,
+            ``reconcile.<table>``, ``failure.<task id>``.
         value: Anything that JSON holds, without secrets.
     """
     data = json.dumps(value, ensure_ascii=False, default=str).encode()
     store.write(_part_file(lake, source, run_id, part), data)
+
+
+def read_part(store: Store, lake: Lake, source: str, run_id: str, part: str) -> Any:
+    """Read back one part as it was recorded; None if there is none."""
+    content = store.read(_part_file(lake, source, run_id, part))
+    return None if content is None else json.loads(content.data)
 
 
 def load(store: Store, lake: Lake, source: str, run_id: str) -> RunReport:
@@ -104,6 +124,8 @@ def load(store: Store, lake: Lake, source: str, run_id: str) -> RunReport:
             _update(tables, name, _copy(_parse(path, _Copy, data)))
         elif kind == "watermark":
             _update(tables, name, {"watermark": _parse(path, _Watermark, data).watermark})
+        elif kind == "reconcile":
+            _update(tables, name, {"note": _parse(path, _Reconciled, data).summary})
         elif kind in ("silver", "gold"):
             layer = _parse(path, _Layer, data)
             dropped |= layer.dropped

@@ -1,4 +1,8 @@
-"""Source against lake, key by key and digest by digest, without Spark."""
+"""What a lake that follows the rule of Azure Data Factory, `cursor > last maximum`, would lose.
+
+For the demo, whose tables are small: all of a table is in memory. `tidemark.reconcile` is for real
+ones.
+"""
 
 from __future__ import annotations
 

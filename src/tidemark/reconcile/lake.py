@@ -1,0 +1,288 @@
+"""The lake's side: silver's keys and digests, or the newest bronze row of each key, in buckets."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tidemark.bronze import META_COLUMNS
+from tidemark.buckets import DIGEST, load, spread, summed, with_key, within
+from tidemark.digest import DIGEST_TYPE, row_digests
+from tidemark.errors import LakeError
+from tidemark.known_rows import LakeTable, bronze_files, unreadable, waiting_for_silver
+from tidemark.reconcile.judge import DELETED, ORDER, SEQUENCE, newest, resolved, side
+
+BATCH_ROWS = 50_000
+_INTEGERS = {pa.int8().id, pa.int16().id, pa.int32().id, pa.int64().id}
+_ALWAYS = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class LakeSide:
+    """A table in the lake, as it is when a comparison begins.
+
+    Attributes:
+        table: Where it is.
+        columns: The source's columns.
+        order: The column whose value tells which of two versions is newer.
+        against: ``silver`` or ``bronze``.
+        merged: The bronze files that count, with their sequences.
+        trusted_from: The digests that rows of an earlier sequence carry say nothing: their files
+            carry none (ADF's), or had other columns. None: all may be trusted.
+        deep: Whether every key's newest bronze row is digested anew.
+        version: Silver's version.
+    """
+
+    table: LakeTable
+    columns: pa.Schema
+    order: str | None
+    against: str
+    merged: tuple[tuple[str, datetime], ...]
+    trusted_from: datetime | None
+    deep: bool
+    version: int | None = None
+
+    @property
+    def to_digest(self) -> list[tuple[str, datetime]]:
+        """The bronze files whose rows are digested anew."""
+        if self.deep or self.against == "bronze":
+            return list(self.merged)
+        limit = self.trusted_from
+        return [(f, sequence) for f, sequence in self.merged if limit and sequence < limit]
+
+
+@dataclass(frozen=True)
+class LakeBuckets:
+    """A lake's side on this machine's disk: the files of each bucket."""
+
+    silver: dict[int, Path] | None
+    bronze: dict[int, Path]
+
+    def rows(self, number: int) -> tuple[pa.Table | None, pl.DataFrame]:
+        """Give a bucket: its rows, and the frame of what is known of each."""
+        bronze = load(self.bronze.get(number))
+        latest = newest(side(bronze, SEQUENCE, DELETED)) if bronze is not None else None
+        if self.silver is None:
+            return bronze, side(None) if latest is None else latest.filter(~pl.col(DELETED))
+        silver = load(self.silver.get(number))
+        frame = side(silver)
+        return silver, frame if latest is None else resolved(frame, latest)
+
+
+def look(table: LakeTable, columns: pa.Schema, order: str | None, *, deep: bool) -> LakeSide:
+    """Look at what the lake holds of a table.
+
+    Raises:
+        LakeError: Nothing was ever read of it, or a file can't be read.
+    """
+    files = bronze_files(table)
+    silver = open_silver(table)
+    if silver is None and not files:
+        raise LakeError(
+            f"table {table.name}: the lake {table.lake.root} holds nothing of it; run the Dag "
+            "first: there is nothing to compare with yet"
+        )
+    waiting = set(waiting_for_silver(table)[1]) if silver is not None else set()
+    merged = tuple(sorted((f for f in files if f[0] not in waiting), key=lambda f: (f[1], f[0])))
+    trusted = _trusted_from(table, columns, merged) if silver is not None else None
+    against = "bronze" if silver is None else "silver"
+    number = None if silver is None else silver.version()
+    return LakeSide(table, columns, order, against, merged, trusted, deep, number)
+
+
+def spread_lake(
+    lake: LakeSide,
+    folder: Path,
+    buckets: int,
+    sums: np.ndarray,
+    chosen: Collection[int] | None = None,
+) -> LakeBuckets:
+    """Spread the lake's side over buckets; `chosen` are those that are wanted, None: all."""
+    folder.mkdir()
+
+    def wanted(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return batches if chosen is None else within(batches, chosen, buckets)
+
+    silver = None
+    if lake.against == "silver":
+        rows = summed(wanted(_silver_rows(lake)), sums, buckets)
+        silver = spread(rows, folder / "silver", buckets)
+    bronze = spread(wanted(_bronze_rows(lake)), folder / "bronze", buckets)
+    return LakeBuckets(silver, bronze)
+
+
+def size(lake: LakeSide) -> int:
+    """Count, from the files' footers, the bronze rows that will be spread."""
+    rows = 0
+    for file, _ in lake.to_digest:
+        with _opened(lake.table, file) as parquet:
+            rows += parquet.metadata.num_rows
+    return rows
+
+
+def has_moved(lake: LakeSide) -> bool:
+    """Tell whether silver was written to since the comparison began."""
+    silver = open_silver(lake.table)
+    return silver is not None and silver.version() != lake.version
+
+
+def open_silver(table: LakeTable) -> Any:
+    """Open silver's current state; None where there is none that carries digests (ADF's)."""
+    from deltalake import DeltaTable  # noqa: PLC0415  # nothing else needs it
+    from deltalake.exceptions import DeltaError  # noqa: PLC0415
+
+    url = table.lake.url(table.lake.silver(table.name))
+    try:
+        if not DeltaTable.is_deltatable(url):
+            return None
+        silver = DeltaTable(url)
+        names = {field.name for field in silver.schema().fields}
+    except (DeltaError, OSError) as error:
+        raise unreadable(table, url, error) from error
+    return silver if DIGEST in names else None
+
+
+def places(values: pa.Array) -> pa.Array:
+    """Place values of a cursor on a line; NULL for what has no place on one."""
+    kind = values.type
+    if pa.types.is_timestamp(kind):
+        return values.cast(pa.timestamp("us", tz=kind.tz), safe=False).cast(pa.int64())
+    if pa.types.is_date(kind):
+        return values.cast(pa.date32()).cast(pa.int32()).cast(pa.int64())
+    if pa.types.is_integer(kind):
+        return values.cast(pa.int64())
+    if pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        numbers = (v if v is None else int.from_bytes(v, "big") for v in values.to_pylist())
+        return pa.array([n if n is None or n < 2**63 else None for n in numbers], pa.int64())
+    return pa.nulls(len(values), pa.int64())
+
+
+def _trusted_from(
+    table: LakeTable, columns: pa.Schema, files: tuple[tuple[str, datetime], ...]
+) -> datetime | None:
+    """Find the sequence from which on every file has the source's columns, and digests of them."""
+    trusted = None
+    for position, (file, _) in enumerate(files):
+        with _opened(table, file) as parquet:
+            names = set(parquet.schema_arrow.names)
+        if DIGEST not in names or names - set(META_COLUMNS) != set(columns.names):
+            later = files[position + 1 :]
+            trusted = later[0][1] if later else _ALWAYS
+    return trusted
+
+
+def _silver_rows(lake: LakeSide) -> Iterator[pa.RecordBatch]:
+    from deltalake.exceptions import DeltaError  # noqa: PLC0415
+
+    table, silver = lake.table, open_silver(lake.table)
+    try:
+        dataset = silver.to_pyarrow_dataset()
+        names = [*table.key.names, DIGEST, SEQUENCE, *filter(None, [lake.order])]
+        there = [name for name in dict.fromkeys(names) if name in dataset.schema.names]
+        # Without a limit Arrow reads far ahead.
+        for batch in dataset.to_batches(
+            columns=there, batch_size=BATCH_ROWS, batch_readahead=2, fragment_readahead=1
+        ):
+            yield from _spilled(lake, batch, _carried(lake, batch))
+    except (DeltaError, OSError, pa.ArrowException) as error:
+        url = table.lake.url(table.lake.silver(table.name))
+        raise unreadable(table, url, error) from error
+
+
+def _carried(lake: LakeSide, batch: pa.RecordBatch) -> pa.Array:
+    """Give the digests that may be trusted; NULL for the others."""
+    digests = batch.column(DIGEST).cast(pa.binary())
+    good = pc.equal(pc.binary_length(digests), DIGEST_TYPE.byte_width)
+    if lake.trusted_from is not None and SEQUENCE in batch.schema.names:
+        limit = pa.scalar(lake.trusted_from, pa.timestamp("us", tz="UTC"))
+        sequence = batch.column(SEQUENCE).cast(limit.type, safe=False)
+        good = pc.and_(good, pc.greater_equal(sequence, limit))
+    return pc.if_else(good, digests, pa.scalar(None, pa.binary())).cast(DIGEST_TYPE)
+
+
+def _bronze_rows(lake: LakeSide) -> Iterator[pa.RecordBatch]:
+    for file, sequence in lake.to_digest:
+        with _opened(lake.table, file) as parquet:
+            names = set(parquet.schema_arrow.names)
+            wanted = [n for n in (*lake.columns.names, "_operation", SEQUENCE) if n in names]
+            try:
+                for batch in parquet.iter_batches(BATCH_ROWS, columns=wanted):
+                    yield from _digested(lake, batch, file, sequence)
+            except (OSError, pa.ArrowException) as error:
+                raise unreadable(lake.table, file, error) from error
+
+
+def _digested(
+    lake: LakeSide, batch: pa.RecordBatch, file: str, sequence: datetime
+) -> Iterator[pa.RecordBatch]:
+    if missing := set(lake.table.key.names) - set(batch.schema.names):
+        raise LakeError(
+            f"table {lake.table.name}: {file} has no column {', '.join(sorted(missing))}, which "
+            "the key in config/ names; correct the key, or move the file out of its folder"
+        )
+    size = batch.num_rows
+    rows = pa.RecordBatch.from_arrays(
+        [_as_source(batch, field) for field in lake.columns], names=lake.columns.names
+    )
+    read = pa.timestamp("us", tz="UTC")
+    moments = pa.repeat(pa.scalar(sequence, read), size)
+    if SEQUENCE in batch.schema.names:
+        moments = pc.coalesce(batch.column(SEQUENCE).cast(read), moments)
+    deleted = pa.repeat(pa.scalar(value=False), size)
+    if "_operation" in batch.schema.names:
+        deleted = pc.equal(pc.coalesce(batch.column("_operation"), "upsert"), "delete")
+    for spilled in _spilled(lake, rows, row_digests(rows, lake.columns.names)):
+        yield spilled.append_column(SEQUENCE, moments.cast(pa.int64())).append_column(
+            DELETED, deleted
+        )
+
+
+def _as_source(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
+    """Give a column the source's type; a value that can't have it is no value of the source's."""
+    if field.name not in batch.schema.names:
+        return pa.nulls(batch.num_rows, field.type)
+    values = batch.column(field.name)
+    if pa.types.is_timestamp(field.type) and pa.types.is_timestamp(values.type):
+        # ADF may have written more digits than a microsecond has; the source's are cut as well.
+        return values.cast(pa.timestamp(field.type.unit, tz=values.type.tz), safe=False).cast(
+            field.type
+        )
+    try:
+        return values.cast(field.type)
+    except pa.ArrowException:
+        return values
+
+
+def _spilled(lake: LakeSide, batch: pa.RecordBatch, digests: pa.Array) -> Iterator[pa.RecordBatch]:
+    """Make what is kept of rows on disk: their keys, with hash, digest and order."""
+    if not batch.num_rows:
+        return
+    keys = pa.RecordBatch.from_arrays(
+        [batch.column(f.name).cast(f.type) for f in lake.table.key], schema=lake.table.key
+    )
+    order = pa.nulls(batch.num_rows, pa.int64())
+    if lake.order in batch.schema.names:
+        values, kind = batch.column(lake.order), lake.columns.field(lake.order).type
+        if values.type.id == kind.id or {values.type.id, kind.id} <= _INTEGERS:
+            order = places(values)
+    yield (
+        with_key(keys, keys.schema.names)
+        .append_column(pa.field(DIGEST, DIGEST_TYPE), digests)
+        .append_column(pa.field(ORDER, pa.int64()), order)
+    )
+
+
+def _opened(table: LakeTable, file: str) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(table.store.local_path(file))
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(table, file, error) from error
