@@ -211,6 +211,7 @@ def test_of_a_change_log_what_it_has_recorded_since_is_not_lost(
 
     log = SimpleNamespace(plan=plan)
     monkeypatch.setitem(choice._MODULES, "change_tracking", log)  # type: ignore[arg-type]
+    monkeypatch.setattr(choice, "_SQL_SERVERS", frozenset())
     world = make_world(tmp_path, fields="strategy: change_tracking, cursor: null")
     world.put(*((i, f"name {i}", at(i)) for i in range(10)))
     world.run()

@@ -20,5 +20,5 @@ CANNOT_SEE: dict[Strategy, tuple[str, ...]] = {
     "snapshot": ("versions of a row that came and went between two reads",),
     "rowversion": ("deletes", "versions of a row that came and went between two reads"),
     "change_tracking": ("versions of a row that came and went between two reads",),
-    "cdc": (),
+    "cdc": ("a change of a configured key that is not the table's primary key",),
 }
