@@ -2,8 +2,9 @@
 
 Each value is written as text in one canonical form per type, prefixed by its length in bytes, and
 NULL as a mark of its own, so that neither ("a", "bc") and ("ab", "c") nor NULL and "" can meet.
-Columns are taken in the order of their names: the source's column order may change. Golden values
-in the tests hold the forms in place.
+Columns are taken in the order of their names, and with them: the source's column order may change,
+and a column that got another name is another column. Golden values in the tests hold the forms in
+place.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ def row_digests(rows: pa.RecordBatch | pa.Table, columns: Sequence[str]) -> pa.A
     texts = pl.DataFrame(
         {f"c{i}": pl.Series(_canonical(rows.column(c))) for i, c in enumerate(sorted(columns))}
     )
+    names = "".join(f"{len(c.encode())}:{c}" for c in sorted(columns))
     tagged = [_tagged(pl.col(name)) for name in texts.columns]
-    line = texts.select(pl.concat_str(tagged).alias("line"))
+    line = texts.select(pl.concat_str([pl.lit(names), *tagged]).alias("line"))
     digest = plh.col("line").nchash.xxh3_128()
     halves = line.select(
         high=(digest // 2**64).cast(pl.UInt64), low=(digest % 2**64).cast(pl.UInt64)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -22,7 +22,7 @@ from tidemark.extract import watermark
 from tidemark.extract.choice import Choice, choose
 from tidemark.extract.source import OpenSource, cursor_kind, describe, open_source
 from tidemark.extract.strategy import Ask, ReadPlan
-from tidemark.known_rows import LakeTable, from_lake, from_snapshot, has_bronze
+from tidemark.known_rows import LakeTable, from_lake, from_snapshot, is_known
 from tidemark.landing import Counts, Landing, TableJob, deletion_moment, land, publish
 from tidemark.layout import sequence_of
 from tidemark.watermark import (
@@ -32,6 +32,7 @@ from tidemark.watermark import (
     check_same_cursor,
     load_state,
     reserve,
+    reserve_up_to,
 )
 from tidemark.windows import Interval
 
@@ -55,7 +56,7 @@ def lookup_watermark(job: TableJob) -> dict[str, Any]:
     name = job.table.lake_name
     state = load_state(job.store, job.lake, name)
     note = None
-    if state.foreign and state.cdc is not None:
+    if state.foreign and state.cdc is not None and job.table.chosen_strategy == "watermark":
         note = (
             f"table {name}: cdc.json was last written by another tool (ADF); going on from its "
             f"value {state.cdc}"
@@ -96,7 +97,9 @@ def copy_to_bronze(
         landing = _landing(job, state, source, sequence, read)
         counts = land(landing)
     if counts.published:
-        publish(job, sequence, landing.temporary, landing.file)
+        last = sequence + timedelta(microseconds=counts.versions)
+        reserve_up_to(job.store, job.lake, name, sequence, last)
+        publish(job, last, landing.temporary, landing.file)
     result = _result(landing, read, counts, lookup)
     logger.info("table %s: %s rows published, %s", name, counts.published, result["window"])
     return result
@@ -122,8 +125,7 @@ def advance_watermark(job: TableJob, copied: dict[str, Any]) -> dict[str, Any]:
         anew=copied["anew"],
     )
     after = advance(job.store, job.lake, name, copied["kind"], step)
-    if before.digests and after.digests != before.digests:
-        job.store.remove(before.digests)
+    _remove_older_digests(job, after)
     return {"watermark": after.cdc, "moved": after.cdc != before.cdc}
 
 
@@ -175,7 +177,7 @@ def plan_read(
         return PlannedRead(choice, ask, watermark.plan_interval(ask, interval), None)
     if choice.name == "watermark":
         check_same_cursor(job.lake, table.lake_name, state, table.cursor or "")
-    known = has_bronze(_lake_table(job, described.columns))
+    known = is_known(_lake_table(job, described.columns))
     anew = _reason_to_begin_anew(job, state, choice)
     ask = replace(ask, known=known)
     if anew is None:
@@ -191,7 +193,8 @@ def _reason_to_begin_anew(job: TableJob, state: TableState, choice: Choice) -> s
     before = state.strategy or ("watermark" if state.cdc is not None else None)
     if before is None:
         return "there is no state of an earlier read"
-    if state.foreign and choice.name != "watermark":
+    if state.strategy is None and choice.name != "watermark":
+        # Not `foreign`: this read's reservation has been written into the file since.
         return "cdc.json was last written by another tool (ADF)"
     if before != choice.name:
         return f"the strategy was {before} and is {choice.name} now"
@@ -242,8 +245,13 @@ def _exists(job: TableJob, file: str | None) -> bool:
 
 
 def remove_leftovers(job: TableJob, state: TableState, sequence: datetime) -> None:
-    """Remove the temporary files of reads that were killed; ours is the only one under way."""
+    """Remove the temporary files of reads that were killed; ours is the only one under way.
+
+    What a read has published, it may still be about to store.
+    """
     name = job.table.lake_name
+    published = {sequence_of(file) for file in job.store.names(job.lake.bronze_folder(name))}
+    kept = {s for s in published if s and (state.advanced is None or s > state.advanced)}
     for folder, prefix in (
         (job.lake.bronze_folder(name), f"_{name}_"),
         (job.lake.state_folder(name), "digests_"),
@@ -251,8 +259,18 @@ def remove_leftovers(job: TableJob, state: TableState, sequence: datetime) -> No
         for file in job.store.names(folder):
             begun = sequence_of(file.removeprefix("_"))
             path = f"{folder}/{file}"
-            if file.startswith(prefix) and begun and begun < sequence and path != state.digests:
+            ours = file.startswith(prefix) and path != state.digests and begun not in kept
+            if ours and begun and begun < sequence:
                 job.store.remove(path)
+
+
+def _remove_older_digests(job: TableJob, state: TableState) -> None:
+    folder = job.lake.state_folder(job.table.lake_name)
+    for file in job.store.names(folder):
+        begun, path = sequence_of(file), f"{folder}/{file}"
+        is_old = begun is not None and state.advanced is not None and begun <= state.advanced
+        if is_old and file.startswith("digests_") and path != state.digests:
+            job.store.remove(path)
 
 
 def _cut(read: PlannedRead) -> str | None:

@@ -36,9 +36,10 @@ class LakeTable:
     key: pa.Schema
 
 
-def has_bronze(table: LakeTable) -> bool:
-    """Tell whether anything was ever published of a table."""
-    return bool(bronze_files(table))
+def is_known(table: LakeTable) -> bool:
+    """Tell whether the lake holds anything of a table; old bronze may have been cleared away."""
+    log = f"{table.lake.silver(table.name)}/_delta_log"
+    return bool(bronze_files(table) or table.store.names(log))
 
 
 def from_snapshot(table: LakeTable, file: str, taken: datetime | None) -> Iterator[pa.RecordBatch]:
@@ -121,6 +122,8 @@ def _typed(batch: pa.RecordBatch, key: pa.Schema) -> pa.RecordBatch:
     """Give the key's columns the source's types, in which a hash of them is comparable."""
     for field in key:
         place = batch.schema.get_field_index(field.name)
+        if place < 0:
+            raise KeyError(f"it has no column {field.name!r}")
         batch = batch.set_column(place, field, batch.column(place).cast(field.type))
     return batch
 

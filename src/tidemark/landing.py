@@ -37,6 +37,7 @@ from tidemark.whole_table import Bucket, compare
 logger = logging.getLogger(__name__)
 
 _BATCH_ROWS = 50_000
+_CHOSEN = "_chosen"
 
 
 @dataclass(frozen=True)
@@ -105,11 +106,20 @@ class Landing:
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows read from the source, published to bronze, and of these the deletes."""
+    """What a read brought.
+
+    Attributes:
+        read: Rows read from the source.
+        published: Rows for bronze.
+        deleted: Deletes among them.
+        versions: The highest `_version`: so many microseconds behind the read's own sequence
+            are taken too.
+    """
 
     read: int = 0
     published: int = 0
     deleted: int = 0
+    versions: int = 0
 
 
 def land(landing: Landing) -> Counts:
@@ -196,16 +206,17 @@ def table_size(source: OpenSource, table: Table) -> int:
 
 
 def _land_window(landing: Landing, bronze: ParquetFile, remember: Keep) -> Counts:
-    read = deleted = 0
+    read = deleted = versions = 0
     for rows, digests, facts in _read(landing):
         read += rows.num_rows
+        versions = max(versions, pc.max(facts.versions).as_py() or 0)
         remember(rows, digests)
         deleted += _count(facts.operations, "delete")
         stamped = stamp(rows, facts, _stamp(landing))
         fresh = pc.invert(landing.seen.contains(digests)) if landing.seen else None
         bronze.write(stamped.filter(fresh) if fresh is not None else stamped)
         _progress(landing, read)
-    return Counts(read, bronze.rows, deleted)
+    return Counts(read, bronze.rows, deleted, versions)
 
 
 def _land_whole(landing: Landing, bronze: ParquetFile, remember: Keep) -> Counts:
@@ -244,11 +255,11 @@ def _write_changed(landing: Landing, bucket: Bucket, bronze: ParquetFile) -> Non
     operations = pa.repeat(pa.scalar("upsert"), len(chosen))
     if landing.has_baseline:
         operations = pc.if_else(bucket.is_new, "insert", "update")
-    rows = bucket.new.append_column("chosen_operation", operations).filter(chosen)
+    rows = bucket.new.append_column(_CHOSEN, operations).filter(chosen)
     for batch in rows.combine_chunks().to_batches(_BATCH_ROWS):
         own = batch.select(landing.described.columns.names)
         digests = batch.column(DIGEST).cast(DIGEST_TYPE)
-        chosen_operations = batch.column("chosen_operation").cast(pa.string())
+        chosen_operations = batch.column(_CHOSEN).cast(pa.string())
         facts = Facts(chosen_operations, digests, batch.column(SOURCE_SEQUENCE))
         bronze.write(stamp(_as(own, landing), facts, _stamp(landing)))
 

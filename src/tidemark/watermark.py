@@ -95,6 +95,21 @@ def reserve(store: Store, lake: Lake, table: str, now: datetime | None = None) -
     return state.reserved
 
 
+def reserve_up_to(store: Store, lake: Lake, table: str, sequence: datetime, last: datetime) -> None:
+    """Take the sequences behind a read's own too, for several versions of one key.
+
+    Raises:
+        ReadOvertaken: A later read of the table was reserved since.
+    """
+
+    def change(state: TableState) -> TableState:
+        if state.reserved != sequence:
+            check_not_overtaken(store, lake, table, sequence)
+        return replace(state, reserved=last)
+
+    _update(store, lake, table, change)
+
+
 def check_not_overtaken(store: Store, lake: Lake, table: str, sequence: datetime) -> None:
     """Refuse to go on with a read after a later one has begun.
 

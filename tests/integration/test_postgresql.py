@@ -275,14 +275,14 @@ def test_a_whole_read_is_of_one_moment(
     world = make_postgres_world(tmp_path, url, "strategy: snapshot")
     world.put(*((i, "a", at(i)) for i in range(10)))
     world.run()
-    size = landing._size
+    size = landing.table_size
 
-    def changed_meanwhile(found: Any) -> int:
+    def changed_meanwhile(*about: Any) -> int:
         world.sql('DELETE FROM dbo."DimUser" WHERE user_id < 5')
         world.put((99, "late", at(99)))
-        return size(found)
+        return size(*about)
 
-    monkeypatch.setattr(landing, "_size", changed_meanwhile)
+    monkeypatch.setattr(landing, "table_size", changed_meanwhile)
     assert world.run()["rows"] == 0, "what was committed since is not seen in part"
     monkeypatch.undo()
     copied = world.run()

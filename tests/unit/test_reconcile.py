@@ -412,6 +412,17 @@ def test_a_repair_is_an_ordinary_read_after_which_bronze_is_the_source(world: Wo
     assert_equal(world)
 
 
+def test_a_decimal_key_beyond_a_floats_digits_is_found_again(tmp_path: Path) -> None:
+    ddl = "CREATE TABLE T (id DECIMAL(18,0) PRIMARY KEY, v TEXT, updated_at TIMESTAMP)"
+    world = make_world(tmp_path, ddl, "key: id, strategy: watermark")
+    world.put((123456789012345677, "a", at(0)), (5, "b", at(9000)))
+    world.run()
+    world.sql("UPDATE T SET v = 'in place' WHERE id > 5")
+    result = run(world, repair=True)
+    assert [len(result.keys[c]) for c in CLASSES] == [0, 0, 1, 0]
+    assert {row["v"] for row in world.replay().values()} == {"in place", "b"}
+
+
 def test_a_delete_that_repairs_has_its_place_in_business_time(tmp_path: Path) -> None:
     fields = "strategy: watermark, gold: {scd: 2, sequence_by: updated_at}"
     world = make_world(tmp_path, fields=fields)

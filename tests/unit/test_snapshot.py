@@ -233,6 +233,23 @@ def operations_of_ours(world: World) -> dict[int, str]:
     return {row["user_id"]: row["_operation"] for row in rows}
 
 
+def test_a_column_that_got_another_name_is_read_again(world: World) -> None:
+    world.put((1, "a", at(1)), (2, "b", at(2)))
+    world.run()
+    world.sql("ALTER TABLE DimUser RENAME COLUMN user_name TO user_names")
+    assert world.run()["rows"] == 2
+    assert world.run()["rows"] == 0
+
+
+def test_a_backfill_between_copy_and_advance_leaves_the_baseline(world: World) -> None:
+    world.put((1, "a", at(1)), (2, "b", at(2000)))
+    copied = world.copy()
+    world.run(Interval(T0, T0 + timedelta(minutes=2)))
+    world.finish(copied)
+    assert world.run()["rows"] == 1, "the backfill's row alone is judged anew"
+    assert world.run()["rows"] == 0
+
+
 def test_vanished_keys_are_looked_up_again_where_a_statement_is_no_snapshot(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -49,6 +50,8 @@ def _equals(
     if value is None:
         return column.is_(None)
     kind = _time_kind(described.columns.field(name).type)
+    if isinstance(value, Decimal) and not source.connection.dialect.supports_native_decimal:
+        value = str(value)  # a float would lose digits; the column's affinity makes it a number
     wanted: sa.ColumnElement[Any] = sa.literal(value)
     if kind is None:
         # What is read as a text is looked for as one.

@@ -237,7 +237,17 @@ def _unusable(name: str) -> str | None:
 # What bronze and silver add to the source's columns, some of it for a moment only.
 _RESERVED = frozenset(
     {"_sequence", "_operation", "_source_sequence", "_digest", "_run_id"}
-    | {"_file", "_rank", "_repeated", "_raw", "_metadata", "_rescued_data", "_key", "_version"}
+    | {
+        "_file",
+        "_rank",
+        "_repeated",
+        "_raw",
+        "_metadata",
+        "_rescued_data",
+        "_key",
+        "_version",
+        "_chosen",
+    }
 )
 _DELTA_REFUSES = frozenset(" ,;{}()\n\t=")
 

@@ -68,7 +68,9 @@ def begin(job: TableJob, folder: Path, options: Options) -> Comparison:
         lake = look(lake_table, described.columns, _order(job, described), deep=options.deep)
         rows = max(table_size(source, table), size(lake))
     line = None
-    if bound is not None and (kind := cursor_kind(table, described.columns)):
+    # Only what is read by the cursor is brought by the next read for its cursor's sake.
+    by_cursor = state.strategy in {None, "watermark"}
+    if by_cursor and bound is not None and (kind := cursor_kind(table, described.columns)):
         line = _on_the_line(name, kind, bound)
     return Comparison(job, described, lake, bound, line, bucket_count(rows), folder)
 
