@@ -98,7 +98,8 @@ def copy_to_bronze(
         counts = land(landing)
     if counts.published:
         last = sequence + timedelta(microseconds=counts.versions)
-        reserve_up_to(job.store, job.lake, name, sequence, last)
+        if counts.versions:
+            reserve_up_to(job.store, job.lake, name, sequence, last)
         publish(job, last, landing.temporary, landing.file)
     result = _result(landing, read, counts, lookup)
     logger.info("table %s: %s rows published, %s", name, counts.published, result["window"])

@@ -298,10 +298,10 @@ def _read(landing: Landing) -> Iterator[tuple[pa.RecordBatch, pa.Array, Facts]]:
     table = landing.job.table.name
     for c in read_changes(landing.source.connection, plan.statement, columns, table):
         digests = row_digests(c.rows, columns.names)
-        deletes = pc.equal(c.operations, "delete")
-        kept = pc.if_else(deletes, pa.scalar(None, DIGEST_TYPE), digests)
+        gone = pc.equal(c.operations, "delete")
+        kept = pc.if_else(gone, pa.scalar(None, DIGEST_TYPE), digests)
         yield (
-            _dated(landing, c.rows, deletes),
+            _dated(landing, c.rows, gone),
             digests,
             Facts(c.operations, kept, c.source_sequences, c.versions),
         )
