@@ -20,7 +20,7 @@ from tidemark import report, sample
 from tidemark.adf_rule import SourceState, after_plain_watermark, compare, read_silver, read_source
 from tidemark.demo_text import StageLine, summary
 from tidemark.errors import TidemarkError
-from tidemark.home import connections, environment, prepare
+from tidemark.home import connections, environment
 from tidemark.mail_server import MailServer
 from tidemark.metadata import Source, load_source
 from tidemark.settings import Settings
@@ -61,7 +61,7 @@ class DagProcess:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def wait_ready(self) -> None:
-        """Wait until Airflow is imported and the Dag is parsed.
+        """Wait until Airflow's database is made, Airflow is imported and the Dag is parsed.
 
         Raises:
             TidemarkError: It never came so far; names the log.
@@ -205,7 +205,6 @@ def _variables(settings: Settings, smtp: str) -> dict[str, str]:
 
 @contextmanager
 def _dag_process(settings: Settings, smtp: str) -> Iterator[DagProcess]:
-    prepare(settings)
     with log_file(settings).open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "tidemark.airflow.local_runs", _DAG],
@@ -217,7 +216,10 @@ def _dag_process(settings: Settings, smtp: str) -> Iterator[DagProcess]:
         )
         try:
             dag = DagProcess(settings, process)
+            began = time.monotonic()
+            print("Airflow starts", end="", flush=True)
             dag.wait_ready()
+            print(f"{time.monotonic() - began:>49.0f} s")
             yield dag
         finally:
             if process.stdin:

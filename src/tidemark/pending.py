@@ -49,9 +49,12 @@ def mark_silver_done(store: Store, lake: Lake, table: str, snapshot: BronzeSnaps
 
 def silver_version(store: Store, lake: Lake, table: str) -> int | None:
     """Give the newest commit of a table's changes; None before the first."""
-    commits = (name.partition(".") for name in store.names(f"{lake.changes(table)}/_delta_log"))
-    versions = [int(stem) for stem, _, rest in commits if rest == "json" and stem.isdigit()]
-    return max(versions, default=None)
+    return max(_commits(store, lake, table), default=None)
+
+
+def has_every_commit(store: Store, lake: Lake, table: str) -> bool:
+    """Tell whether the log of a table's changes still goes back to its first commit."""
+    return 0 in _commits(store, lake, table)
 
 
 def gold_pending(store: Store, lake: Lake, tables: Iterable[str]) -> list[str]:
@@ -73,6 +76,11 @@ def _is_gold_pending(store: Store, lake: Lake, table: str) -> bool:
     version = silver_version(store, lake, table)
     done = _read(store, lake.marker("gold", table)).get("silver_version")
     return version is not None and version != done
+
+
+def _commits(store: Store, lake: Lake, table: str) -> list[int]:
+    names = (name.partition(".") for name in store.names(f"{lake.changes(table)}/_delta_log"))
+    return [int(stem) for stem, _, rest in names if rest == "json" and stem.isdigit()]
 
 
 def _write(store: Store, path: str, value: dict[str, object]) -> None:

@@ -168,6 +168,29 @@ def test_three_runs_from_first_load_to_nothing_new(home: Home) -> None:
     }
 
 
+def test_gold_begins_anew_on_changes_that_grew_a_column_and_lost_their_first_commits(
+    home: Home,
+) -> None:
+    changes = home.lake.url(home.lake.changes("DimUser"))
+    home.change("DimUser", f"(1, 'ANN', 'a', 1), (2, 'BO', 'a', 1) {USERS}")
+    home.spark.sql(
+        f"ALTER TABLE delta.`{changes}` SET TBLPROPERTIES ('delta.checkpointInterval' = '1')"
+    )
+    wider = USERS.replace(")", ", country)")
+    home.change("DimUser", f"(1, 'ANN', 'a', 2, 'AT') {wider}", "2026-01-06")
+    columns = ("user_id", "country", "__START_AT", "__END_AT")
+    assert home.run("DimUser").failure is None
+    whole = home.rows("dim_user", *columns)
+    assert whole == {(1, None, MONDAY, TUESDAY), (1, "AT", TUESDAY, None), (2, None, MONDAY, None)}
+
+    for name in ("gold", "_tidemark"):
+        shutil.rmtree(Path(home.lake.root, name))
+    Path(changes, "_delta_log", f"{0:020}.json").unlink()  # what Delta does after thirty days
+    home.change("DimUser", f"(3, 'CY', 'a', 3, NULL) {wider}", "2026-01-07")
+    assert home.run("DimUser").failure is None
+    assert home.rows("dim_user", *columns) == whole | {(3, None, WEDNESDAY, None)}
+
+
 def test_what_fails_is_named_and_the_rest_is_done(home: Home, tmp_path: Path) -> None:
     text = home.config.read_text().replace("user_id IS NOT NULL", "usr_id IS NOT NULL")
     home.config.write_text(text)

@@ -67,8 +67,9 @@ def apply_events(events: Events, target: Target) -> None:
         merge_newest(events, target)
     else:
         _require(events, target, target.auxiliary)
+        first = not DeltaTable.isDeltaTable(events.rows.sparkSession, target.auxiliary)
         append_events(events, target)
-        merge_versions(events, target)
+        merge_versions(events, target, events.rows if first else None)
 
 
 def remember_deletes(events: Events, target: Target) -> None:
@@ -130,13 +131,19 @@ def append_events(events: Events, target: Target) -> None:
         writer.save(target.auxiliary)
 
 
-def merge_versions(events: Events, target: Target) -> None:
+def merge_versions(events: Events, target: Target, known: DataFrame | None = None) -> None:
     """SCD type 2, second half: compute the touched keys' versions anew, and merge what differs.
 
     It reads nothing of the batch but its keys: run again, or after a crash, it ends the same.
+
+    Args:
+        events: The batch.
+        target: Where it goes.
+        known: All events, if they are at hand; they are read otherwise.
     """
     flow, session = target.flow, events.rows.sparkSession
-    known = session.read.format("delta").load(target.auxiliary)
+    if known is None:
+        known = session.read.format("delta").load(target.auxiliary)
     if not DeltaTable.isDeltaTable(session, target.table):
         versions(known, flow.keys, flow.track).write.format("delta").save(target.table)
         return
