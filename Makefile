@@ -46,7 +46,7 @@ soak: $(READY) ## every test, with many more random examples
 
 bench: $(READY) ## what a copy costs beside a bare loop, and a change of 1 % beside a whole load
 	@$(BIN)/python benchmarks/copy_to_bronze.py
-	@$(BIN)/python benchmarks/incremental.py
+	@PYTHONPATH=tests/support $(BIN)/python benchmarks/incremental.py
 
 docs: $(READY) ## write docs/config.md anew from the metadata's model
 	@$(BIN)/python -m tidemark.config_docs > docs/config.md

@@ -1,7 +1,8 @@
 """What a run costs after 1 % of a large table has changed, beside the initial load: `make bench`.
 
-The same SQLite table is loaded once and then read again by each strategy, after some of its rows
-have moved on. What follows bronze is proportional to the rows published.
+A table of a real PostgreSQL server is loaded once and then read again by each strategy, after some
+of its rows have moved on. Both are measured up to the stored watermark; what follows bronze, in
+Spark, is proportional to the rows published.
 """
 
 from __future__ import annotations
@@ -9,14 +10,13 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import sqlite3
 import statistics
 import tempfile
 import time
-from contextlib import closing
 from pathlib import Path
 
-from copy_to_bronze import CREATE, FILL
+import psycopg
+from postgres import server
 
 from tidemark.ingest import TableJob, advance_watermark, copy_to_bronze, lookup_watermark
 from tidemark.layout import Lake
@@ -26,11 +26,23 @@ from tidemark.storage import open_store
 _YAML = """
 source: {{connection: bench}}
 tables:
-  Wide: {{key: id, cursor: changed_at, strategy: {strategy}}}
+  wide: {{schema: public, key: id, cursor: changed_at, strategy: {strategy}}}
+"""
+_CREATE = """
+DROP TABLE IF EXISTS wide;
+CREATE TABLE wide (
+  id bigint PRIMARY KEY, a int, b bigint, price numeric(10, 2), ratio double precision,
+  name text, city text, born date, active boolean, changed_at timestamptz NOT NULL);
+INSERT INTO wide SELECT i, i % 97, i * 1000003, (i % 100000) / 100.0, i / 7.0, 'name ' || i,
+  CASE i % 3 WHEN 0 THEN NULL ELSE 'city ' || (i % 500) END,
+  date '2000-01-01' + (i % 9000)::int, i % 2 = 1, timestamptz '2025-01-01 UTC' + i * interval '1 second'
+  FROM generate_series(1::bigint, {rows}) AS i;
+CREATE INDEX ON wide (changed_at);
+ANALYZE wide
 """
 _CHANGE = """
-UPDATE Wide SET a = a + 1, changed_at = datetime('2026-01-01', (id % 86400) || ' seconds')
-WHERE id % 100 = :part
+UPDATE wide SET a = a + 1, changed_at = timestamptz '2026-06-01 UTC' + id * interval '1 ms'
+WHERE id % 100 = 7
 """
 
 
@@ -41,39 +53,36 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     print(
-        f"{args.rows:,} rows x 10 columns, 1 % changed, {os.cpu_count()} cores, "
+        f"PostgreSQL, {args.rows:,} rows x 10 columns, 1 % changed, {os.cpu_count()} cores, "
         f"Python {platform.python_version()}"
     )
-    for strategy in ("watermark", "snapshot"):
-        ratios = [_measure(strategy, args.rows) for _ in range(args.repeats)]
-        print(
-            f"{strategy:<10} incremental / initial {statistics.median(ratios):.3f} (median of "
-            f"{args.repeats}, {min(ratios):.3f} to {max(ratios):.3f})"
-        )
+    with server() as url:
+        for strategy in ("watermark", "snapshot"):
+            ratios = [_measure(url, strategy, args.rows) for _ in range(args.repeats)]
+            print(
+                f"{strategy:<10} incremental / initial {statistics.median(ratios):.3f} (median of "
+                f"{args.repeats}, {min(ratios):.3f} to {max(ratios):.3f})"
+            )
 
 
-def _measure(strategy: str, rows: int) -> float:
+def _measure(url: str, strategy: str, rows: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        database = Path(folder) / "bench.db"
-        with closing(sqlite3.connect(database)) as connection, connection:
-            connection.execute(CREATE)
-            connection.execute("CREATE INDEX by_change ON Wide (changed_at)")
-            connection.execute(FILL, {"rows": rows})
+        _execute(url, _CREATE.format(rows=rows))
         path = Path(folder) / "bench.yaml"
         path.write_text(_YAML.format(strategy=strategy))
-        job = TableJob(
-            open_store(folder),
-            Lake(folder),
-            load_source(path).tables["Wide"],
-            "bench",
-            f"sqlite:///{database}",
-        )
+        table = load_source(path).tables["wide"]
+        job = TableJob(open_store(folder), Lake(folder), table, "bench", url)
         initial = _run(job, rows)
-        with closing(sqlite3.connect(database)) as connection, connection:
-            connection.execute(_CHANGE, {"part": 7})
+        _execute(url, _CHANGE)
         incremental = _run(job, rows // 100)
     print(f"  {strategy:<10} initial {initial:6.2f} s   incremental {incremental:6.2f} s")
     return incremental / initial
+
+
+def _execute(url: str, statements: str) -> None:
+    with psycopg.connect(url) as connection:
+        for statement in statements.split(";"):
+            connection.execute(statement.encode())
 
 
 def _run(job: TableJob, wanted: int) -> float:
