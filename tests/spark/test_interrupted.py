@@ -47,7 +47,8 @@ def test_stopped_at_every_write_the_lake_ends_as_if_nothing_had_been(
 
 
 def test_many_lives_end_as_the_source_and_its_history(spark: SparkSession, tmp_path: Path) -> None:
-    life = begin(spark, tmp_path, random.Random(1), MANY)
+    # Ten sequences in each of four tables; with the soak's tables four hundred.
+    life = begin(spark, tmp_path, random.Random(1), MANY, stories=10)
     (tmp_path / "dlt" / "views" / "spotify.py").unlink()
     for number in range(6 if SOAK else 2):
         life.happen(number)

@@ -104,7 +104,11 @@ def stopped_at(
 
 
 def begin(
-    spark: SparkSession, folder: Path, chance: random.Random, tables: Mapping[str, str] = TABLES
+    spark: SparkSession,
+    folder: Path,
+    chance: random.Random,
+    tables: Mapping[str, str] = TABLES,
+    stories: int = 1,
 ) -> Life:
     """Make the metadata and an empty source."""
     text = "".join(
@@ -116,7 +120,7 @@ def begin(
     path.write_text(f"source: {{connection: c}}\ntables:\n{text}")
     shutil.copytree(DLT, folder / "dlt", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "dlt" / "views" / "spotify.py").write_text(VIEW)
-    life = Life(spark, folder, chance)
+    life = Life(spark, folder, chance, stories)
     for name, world in life.worlds.items():
         world.sql(DIM_USER.replace("DimUser", name))
     return life
@@ -124,11 +128,21 @@ def begin(
 
 @dataclass
 class Life:
-    """A source of several tables, its lake, and a random choice of what happens."""
+    """A source of several tables, its lake, and a random choice of what happens.
+
+    Attributes:
+        spark: The session.
+        folder: Where all of it lies.
+        chance: What chooses.
+        stories: In each table, sequences of changes that know nothing of each other: nine keys
+            each.
+        worlds: The tables.
+    """
 
     spark: SparkSession
     folder: Path
     chance: random.Random
+    stories: int = 1
     worlds: dict[str, World] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -147,8 +161,9 @@ class Life:
         for world in self.worlds.values():
             world.put((100 + number, "a", None), (200 + number, "b", f"{T0}"))
             world.sql(f"DELETE FROM {world.name} WHERE user_id = {99 + number}")
-            for _ in range(self.chance.randint(4, 12)):
-                self._change(world, number)
+            for story in range(self.stories):
+                for _ in range(self.chance.randint(4, 12)):
+                    self._change(world, number, story)
             if self.chance.random() < 0.3:
                 begin = T0.replace(tzinfo=UTC) + timedelta(hours=self.chance.randint(0, number + 1))
                 world.run(Interval(begin, begin + timedelta(hours=1)))
@@ -156,8 +171,8 @@ class Life:
             world.run()
             world.sql(f"ALTER TABLE {world.name} ADD COLUMN more_{number} TEXT")
 
-    def _change(self, world: World, number: int) -> None:
-        key, name = self.chance.randint(1, 9), self.chance.choice("abc")
+    def _change(self, world: World, number: int, story: int = 0) -> None:
+        key, name = story * 1000 + self.chance.randint(1, 9), self.chance.choice("abc")
         minute = self.chance.choice([number * 60, number * 60 + 30, -5000, None])
         stamp = None if minute is None else f"{T0 + timedelta(minutes=minute)}"
         if self.chance.random() < 0.25:
