@@ -30,6 +30,7 @@ from tidemark.watermark import (
     TableState,
     advance,
     check_same_cursor,
+    check_same_kind,
     load_state,
     reserve,
     reserve_up_to,
@@ -176,10 +177,12 @@ def plan_read(
     ask = Ask(source, described, table, cursor_kind(table, described.columns))
     if interval is not None:
         return PlannedRead(choice, ask, watermark.plan_interval(ask, interval), None)
-    if choice.name == "watermark":
-        check_same_cursor(job.lake, table.lake_name, state, table.cursor or "")
     known = is_known(_lake_table(job, described.columns))
     anew = _reason_to_begin_anew(job, state, choice)
+    if choice.name == "watermark":
+        check_same_cursor(job.lake, table.lake_name, state, table.cursor or "")
+    elif anew is None or not known:
+        check_same_kind(job.lake, table.lake_name, state, table.cursor, ask.kind)
     ask = replace(ask, known=known)
     if anew is None:
         ask = replace(ask, low=low, position=state.position, goes_on=True)

@@ -141,6 +141,29 @@ def check_same_cursor(lake: Lake, table: str, state: TableState, cursor: str | N
         raise StateError(message)
 
 
+def check_same_kind(
+    lake: Lake, table: str, state: TableState, cursor: str | None, kind: Kind | None
+) -> None:
+    """Refuse to read what could not be stored: the watermark is no value of the cursor's kind.
+
+    Raises:
+        StateError: The metadata's cursor, or its type at the source, has changed.
+    """
+    if state.cdc is None or kind is None:
+        return
+    try:
+        ordinal(kind, state.cdc)
+    except ValueError as error:
+        was = f"a value of {state.cursor!r}" if state.cursor else "the value of another tool (ADF)"
+        message = (
+            f"table {table}: {lake.state_file(table)} holds {state.cdc!r}, {was}, and the "
+            f"metadata's cursor is {cursor!r} now, which is of kind {kind}: neither can be told to "
+            "be newer. Delete the file: then the whole table is read again, and nothing is doubled "
+            "in silver; or name the cursor in config/ that the value belongs to"
+        )
+        raise StateError(message) from error
+
+
 @dataclass(frozen=True)
 class Advance:
     """What a finished read leaves behind.
@@ -168,7 +191,8 @@ def advance(store: Store, lake: Lake, table: str, kind: Kind | None, step: Advan
     """Store what a read left behind; of two reads the later one counts.
 
     The watermark moves forward only, but for a full reload, which begins anew: a step that isn't
-    forward is a successful no-op.
+    forward is a successful no-op. A value of another cursor is never compared with: it stays, under
+    its own name, until there is one of the new cursor.
 
     Returns:
         The state that is stored afterwards.
@@ -176,16 +200,21 @@ def advance(store: Store, lake: Lake, table: str, kind: Kind | None, step: Advan
 
     def change(state: TableState) -> TableState:
         late = state.advanced is not None and step.sequence <= state.advanced
-        back = not step.anew and _is_back(table, kind, state.cdc, step.high)
+        is_other = state.cdc is not None and state.cursor not in {None, step.cursor}
+        back = not (step.anew or is_other) and _is_back(table, kind, state.cdc, step.high)
         if late or (back and step.strategy in {None, "watermark"}):
             return state
         # Who goes on from something else than the watermark may find its newest row deleted.
-        kept = state.cdc if back or (step.high is None and not step.anew) else step.high
+        stays = back or (step.high is None and not step.anew)
         return replace(
             state,
-            cdc=kept, advanced=step.sequence, digests=step.digests, cursor=step.cursor,
-            strategy=step.strategy, position=dict(step.position),
-        )  # fmt: skip
+            cdc=state.cdc if stays else step.high,
+            cursor=state.cursor if stays and is_other else step.cursor,
+            advanced=step.sequence,
+            digests=step.digests,
+            strategy=step.strategy,
+            position=dict(step.position),
+        )
 
     return _update(store, lake, table, change)
 

@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tidemark import whole_table
-from tidemark.errors import LakeError, SourceError
+from tidemark.errors import LakeError, SourceError, StateError
 from tidemark.extract import sqlite
 from tidemark.windows import Interval
 
@@ -211,6 +211,40 @@ def test_a_change_of_strategy_leaves_no_ghost_and_no_gap(tmp_path: Path) -> None
     assert 4 not in deleted, "it is there, though a watermark does not read it yet"
     assert_whole(world)
     assert (world.state.strategy, world.state.cdc) == ("watermark", None)
+
+
+TWO_CURSORS = (
+    "CREATE TABLE DimUser "
+    "(user_id INTEGER PRIMARY KEY, user_name TEXT, updated_at TIMESTAMP, other {})"
+)
+
+
+def test_a_cursor_of_another_kind_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    world = make_world(tmp_path, TWO_CURSORS.format("INTEGER"), SNAPSHOT)
+    world.put((1, "a", at(1), 7))
+    world.run()
+    world.put((2, "b", at(2), 8))
+    world.table = load_table(world.folder, f"{SNAPSHOT}, cursor: other")
+    words = rf"DimUser: .*cdc\.json holds '{at(1)}'.*'updated_at'.*'other' now.*Delete the file"
+    with pytest.raises(StateError, match=words):
+        world.run()
+    assert (len(world.published), world.hidden) == (1, [])
+    world.store.remove(world.lake.state_file("DimUser"))
+    assert (world.run()["rows"], world.state.cdc) == (2, "8")
+
+
+def test_a_value_of_another_cursor_is_replaced_and_never_compared(tmp_path: Path) -> None:
+    world = make_world(tmp_path, TWO_CURSORS.format("TIMESTAMP"), SNAPSHOT)
+    world.put((1, "a", at(9), at(1)))
+    world.run()
+    world.put((2, "b", at(9), at(2)))
+    world.table = load_table(world.folder, f"{SNAPSHOT}, cursor: other")
+    assert world.run()["rows"] == 1
+    assert (world.state.cursor, world.state.cdc) == ("other", at(2))
+    world.table = load_table(world.folder, f"{SNAPSHOT}, cursor: null")
+    world.put((3, "c", at(9), at(3)))
+    world.run()
+    assert (world.state.cursor, world.state.cdc) == ("other", at(2)), "a value keeps its name"
 
 
 @pytest.mark.parametrize("name", ["DimUser_2025-10-07T19:49:55.1234567Z", "DimUser_{}.parquet"])
