@@ -30,6 +30,7 @@ from tidemark.watermark import (
     TableState,
     advance,
     check_same_cursor,
+    check_same_key,
     check_same_kind,
     load_state,
     reserve,
@@ -124,6 +125,7 @@ def advance_watermark(job: TableJob, copied: dict[str, Any]) -> dict[str, Any]:
         cursor=job.table.cursor,
         strategy=copied["strategy"],
         position=copied["position"],
+        key=job.table.key,
         anew=copied["anew"],
     )
     after = advance(job.store, job.lake, name, copied["kind"], step)
@@ -173,6 +175,7 @@ def plan_read(
     """
     table = job.table
     described = describe(source, table)
+    check_same_key(job.lake, table.lake_name, state, table.key)
     choice = choose(source, table)
     ask = Ask(source, described, table, cursor_kind(table, described.columns))
     if interval is not None:

@@ -10,7 +10,7 @@ The file changes by compare-and-set only: of two writers one wins and the other 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -36,6 +36,7 @@ class TableState:
         cursor: The column that `cdc` is a value of; None where ADF wrote the file.
         strategy: The strategy that read the table last; None where ADF wrote the file.
         position: What this strategy goes on from, as it left it.
+        key: The columns of the key that the table was read by; empty where nobody noted them.
         foreign: Whether another writer (ADF) wrote the file last.
         version: The file's version, for the next compare-and-set; None: no file.
     """
@@ -47,6 +48,7 @@ class TableState:
     cursor: str | None = None
     strategy: str | None = None
     position: Mapping[str, str] = field(default_factory=dict)
+    key: tuple[str, ...] = ()
     foreign: bool = False
     version: str | None = None
 
@@ -141,6 +143,24 @@ def check_same_cursor(lake: Lake, table: str, state: TableState, cursor: str | N
         raise StateError(message)
 
 
+def check_same_key(lake: Lake, table: str, state: TableState, key: Sequence[str]) -> None:
+    """Refuse to read by another key than the one by which silver tells the rows apart.
+
+    Raises:
+        StateError: The metadata's key is not the one that the table was read by.
+    """
+    if state.key and set(state.key) != set(key):
+        message = (
+            f"table {table}: it was read with the key ({', '.join(state.key)}), and key in config/ "
+            f"is ({', '.join(key)}) now: silver would match the rows by one and hold those of the "
+            "other, twice or for ever. Run `tidemark rebuild <source> --table "
+            f"{table}`, which builds silver by the new key, then delete {lake.state_file(table)}: "
+            "the next run reads the whole table, and deletes what is not there any more; or set "
+            f"key to [{', '.join(state.key)}] again"
+        )
+        raise StateError(message)
+
+
 def check_same_kind(
     lake: Lake, table: str, state: TableState, cursor: str | None, kind: Kind | None
 ) -> None:
@@ -175,6 +195,7 @@ class Advance:
         cursor: The column that `high` is a value of.
         strategy: The strategy that read.
         position: What it goes on from.
+        key: The columns of the key that it read by.
         anew: The read was a full reload: the watermark may go back.
     """
 
@@ -184,6 +205,7 @@ class Advance:
     cursor: str | None = None
     strategy: str | None = None
     position: Mapping[str, str] = field(default_factory=dict)
+    key: tuple[str, ...] = ()
     anew: bool = False
 
 
@@ -214,6 +236,7 @@ def advance(store: Store, lake: Lake, table: str, kind: Kind | None, step: Advan
             digests=step.digests,
             strategy=step.strategy,
             position=dict(step.position),
+            key=step.key,
         )
 
     return _update(store, lake, table, change)
@@ -268,6 +291,7 @@ def _format(state: TableState) -> bytes:
         "cursor": state.cursor,
         "strategy": state.strategy,
         "position": dict(state.position),
+        "key": list(state.key),
     }
     return json.dumps({"cdc": state.cdc, "tidemark": own}).encode()
 
@@ -286,6 +310,7 @@ def _parse(path: str, content: Content) -> TableState:
             cursor=stored.get("cursor"),
             strategy=stored.get("strategy"),
             position=dict(stored.get("position") or {}),
+            key=tuple(stored.get("key") or ()),
             foreign=own is None,
             version=content.version,
         )

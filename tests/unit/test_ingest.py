@@ -23,6 +23,7 @@ from tidemark import landing
 from tidemark.bronze import META_COLUMNS
 from tidemark.errors import ConfigError, LakeError, ReadOvertaken, StateError, is_transient
 from tidemark.ingest import advance_watermark, copy_to_bronze, discard_empty, lookup_watermark
+from tidemark.reconcile import Options, reconcile_table
 from tidemark.storage import LocalStore
 from tidemark.watermark import reserve
 from tidemark.windows import Interval
@@ -377,6 +378,48 @@ def test_a_watermark_of_another_cursor_is_not_gone_on_from(tmp_path: Path) -> No
         world.run()
     (Path(world.lake.root) / world.lake.state_file("DimUser")).unlink()
     assert world.run()["rows"] == 1
+
+
+@pytest.mark.parametrize("strategy", ["watermark", "snapshot"])
+def test_another_key_is_refused_before_anything_is_read(tmp_path: Path, strategy: str) -> None:
+    world = make_world(tmp_path, DIM_USER, f"strategy: {strategy}")
+    world.put((1, "a", TEN))
+    world.run()
+    before = world.store.read(world.lake.state_file("DimUser"))
+    assert before is not None
+    world.put((1, "b", minutes(1)))
+    world.table = load_table(tmp_path, f"strategy: {strategy}, key: [user_name]")
+    words = r"DimUser.*key \(user_id\).*is \(user_name\) now.*tidemark rebuild.*delete bronze/Dim"
+    for interval in (None, JANUARY):
+        with pytest.raises(StateError, match=words):
+            world.run(interval)
+    assert (len(world.published), world.hidden) == (1, [])
+    with pytest.raises(StateError, match=words):
+        reconcile_table(world.job(), Options())
+    world.store.write(world.lake.state_file("DimUser"), before.data)
+    world.table = load_table(tmp_path, f"strategy: {strategy}")
+    assert world.run()["rows"] == 1
+
+
+def test_the_order_of_the_keys_columns_says_nothing(tmp_path: Path) -> None:
+    world = make_world(tmp_path, DIM_USER, "key: [user_id, user_name]")
+    world.put((1, "a", TEN))
+    world.run()
+    world.table = load_table(tmp_path, "key: [user_name, user_id]")
+    assert world.run()["rows"] == 0
+
+
+def test_a_state_that_names_no_key_is_gone_on_from(world: World) -> None:
+    world.put((1, "a", TEN))
+    world.run()
+    content = world.store.read(world.lake.state_file("DimUser"))
+    assert content is not None
+    value = json.loads(content.data)
+    assert value["tidemark"].pop("key") == ["user_id"]
+    world.store.write(world.lake.state_file("DimUser"), json.dumps(value).encode())
+    world.put((2, "b", minutes(1)))
+    assert world.run()["rows"] == 1
+    assert world.state.key == ("user_id",)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from tidemark.landing import TableJob, table_size
 from tidemark.reconcile.judge import ORDER
 from tidemark.reconcile.lake import LakeSide, look, places, size
 from tidemark.reconcile.model import Options
-from tidemark.watermark import load_state, place
+from tidemark.watermark import check_same_key, load_state, place
 from tidemark.windows import TICKS_PER_SECOND, Kind, ordinal
 
 _KEYS_AT_ONCE = 10_000
@@ -60,6 +60,7 @@ def begin(job: TableJob, folder: Path, options: Options) -> Comparison:
     table, name = job.table, job.table.lake_name
     # What is merged, and how far the last read came, before any row is read.
     state = load_state(job.store, job.lake, name)
+    check_same_key(job.lake, name, state, table.key)
     bound = state.cdc if state.cursor in {None, table.cursor} and table.cursor else None
     with open_source(job.url, table) as source:
         described = describe(source, table)
