@@ -29,10 +29,13 @@ class Interval:
     Attributes:
         start: UTC; None: from the beginning.
         end: UTC; None: without end.
+        whole_tables: Whether a table that can't be selected from by time is read whole; it is left
+            out otherwise.
     """
 
     start: datetime | None
     end: datetime | None
+    whole_tables: bool = False
 
 
 @dataclass(frozen=True)

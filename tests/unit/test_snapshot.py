@@ -124,6 +124,40 @@ def test_a_table_without_a_cursor_is_read_whole_by_default(tmp_path: Path) -> No
     assert world.run()["deleted"] == 1
 
 
+@pytest.mark.parametrize("cursor", ["null", "label"])
+def test_a_backfill_reads_a_table_without_a_time_whole_when_asked(
+    tmp_path: Path, cursor: str
+) -> None:
+    kind = "INTEGER" if cursor == "label" else "TEXT"
+    ddl = f"CREATE TABLE Genre (code TEXT PRIMARY KEY, label {kind})"
+    world = make_world(tmp_path, ddl, f"key: code, cursor: {cursor}, {SNAPSHOT}")
+    world.put(("rock", 1), ("jazz", 2))
+    world.run()
+    before = world.state
+    world.sql("DELETE FROM Genre WHERE code = 'rock'")
+    world.put(("folk", 3))
+    day = Interval(T0, T0 + timedelta(days=1), whole_tables=True)
+    copied = world.run(day)
+    assert (copied["rows"], copied["deleted"], copied["backfill"]) == (2, 0, True)
+    assert "read whole, as whole_tables asks" in copied["note"]
+    fresh = [row for row in world.bronze() if row["_sequence"].isoformat() == copied["sequence"]]
+    assert {(row["code"], row["_operation"]) for row in fresh} == {
+        ("jazz", "upsert"),
+        ("folk", "upsert"),
+    }
+    assert (world.state.cdc, world.state.digests) == (before.cdc, before.digests)
+    assert world.run()["deleted"] == 1, "the ordinary read finds what is gone"
+    assert {row["code"] for row in world.replay().values()} == {"jazz", "folk"}
+    assert world.run()["rows"] == 0
+
+
+def test_a_whole_backfill_refuses_a_key_that_is_not_unique(tmp_path: Path) -> None:
+    world = make_world(tmp_path, "CREATE TABLE Genre (code TEXT)", "key: code, cursor: null")
+    world.put(("rock",), ("rock",))
+    with pytest.raises(SourceError, match="key code=rock stands 2 times"):
+        world.run(Interval(T0, None, whole_tables=True))
+
+
 def test_what_a_backfill_brought_is_judged_anew(world: World) -> None:
     """The row is back at the snapshot's version: its old digest must not hide it."""
     world.put((1, "old", at(1)), (2, "x", at(2)))

@@ -73,15 +73,30 @@ def plan_interval(ask: Ask, interval: Interval) -> ReadPlan:
     table, kind = ask.table, ask.kind
     window = interval_window(kind, interval, cursor_zone(ask)) if kind else None
     if window is None or kind is None:
-        why = f"its cursor {table.cursor!r} is no time and a" if table.cursor else "it has no"
-        what = "date range can't select by it" if table.cursor else "cursor to select by"
-        note = f"table {table.name}: left out, {why} {what}"
-        return ReadPlan(None, "nothing to read", backfill=True, note=note)
+        return _without_time(ask, whole=interval.whole_tables)
     where = condition(ask, kind, window)
     if where is not None:
         check_key_is_unique(ask, where)
     words = window.describe(table.cursor or "")
     return ReadPlan(_statement(ask, where, whole=False), words, window.high, backfill=True)
+
+
+def _without_time(ask: Ask, *, whole: bool) -> ReadPlan:
+    """Plan for a table that a span of time can't select from: all of its rows, or none.
+
+    All as they are now, and nothing compared with what was known: a backfill stands beside the
+    ordinary reads, and it is for these to find what was deleted.
+    """
+    table = ask.table
+    why = f"its cursor {table.cursor!r} is no time and a" if table.cursor else "it has no"
+    what = "date range can't select by it" if table.cursor else "cursor to select by"
+    if not whole:
+        note = f"table {table.name}: left out, {why} {what}; `whole_tables` reads it whole"
+        return ReadPlan(None, "nothing to read", backfill=True, note=note)
+    check_key_is_unique(ask, sa.true())
+    note = f"table {table.name}: read whole, as whole_tables asks: {why} {what}"
+    statement = _statement(ask, sa.true(), whole=False)
+    return ReadPlan(statement, "the whole table", backfill=True, note=note)
 
 
 def check_key_is_unique(ask: Ask, where: sa.ColumnElement[bool]) -> None:
