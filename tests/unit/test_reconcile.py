@@ -159,6 +159,26 @@ def test_keys_of_several_columns_without_a_cursor_and_with_null(tmp_path: Path) 
     assert run(world).differing == 0
 
 
+def test_a_table_that_has_always_been_empty_is_equal(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    world.run()
+    for options in ({}, {"deep": True}, {"repair": True}):
+        result = run(world, **options)
+        assert (result.source_rows, result.lake_rows, exit_code([result])) == (0, 0, 0)
+        assert "nothing of it in the lake" in (result.note or "")
+    world.put((1, "a", at(1)))
+    with pytest.raises(LakeError, match="holds nothing of it; run the Dag first"):
+        run(world)
+
+
+def test_a_table_that_became_empty_is_equal(world: World) -> None:
+    world.sql("DELETE FROM DimUser")
+    assert len(found(run(world, repair=True))["extra"]) == 10
+    merge(world)
+    result = run(world)
+    assert (result.source_rows, result.lake_rows, exit_code([result])) == (0, 0, 0)
+
+
 # --- what cannot be judged yet
 
 
@@ -478,9 +498,10 @@ def test_a_repair_that_is_overtaken_publishes_nothing(
 # --- errors
 
 
-def test_a_table_that_was_never_read_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_table_that_was_never_read_is_named(tmp_path: Path, rows: int) -> None:
     world = make_world(tmp_path)
-    world.put((1, "a", at(1)))
+    world.put(*((i, "a", at(1)) for i in range(rows)))
     with pytest.raises(LakeError, match=r"DimUser: the lake .* holds nothing of it; run the Dag"):
         run(world)
 

@@ -190,6 +190,8 @@ def _mended(
 
 
 def _note(lake: LakeSide) -> str | None:
+    if lake.is_empty:
+        return "the table was empty whenever it was read: there is nothing of it in the lake"
     if lake.against == "bronze":
         return "there is no silver: the newest bronze row of each key was compared"
     if lake.deep:

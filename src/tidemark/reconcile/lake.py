@@ -52,6 +52,11 @@ class LakeSide:
     version: int | None = None
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing was ever published."""
+        return self.against == "bronze" and not self.merged
+
+    @property
     def to_digest(self) -> list[tuple[str, datetime]]:
         """The bronze files whose rows are digested anew."""
         if self.deep or self.against == "bronze":
@@ -82,15 +87,10 @@ def look(table: LakeTable, columns: pa.Schema, order: str | None, *, deep: bool)
     """Look at what the lake holds of a table.
 
     Raises:
-        LakeError: Nothing was ever read of it, or a file can't be read.
+        LakeError: A file can't be read.
     """
     files = bronze_files(table)
     silver = open_silver(table)
-    if silver is None and not files:
-        raise LakeError(
-            f"table {table.name}: the lake {table.lake.root} holds nothing of it; run the Dag "
-            "first: there is nothing to compare with yet"
-        )
     waiting = set(waiting_for_silver(table)[1]) if silver is not None else set()
     merged = tuple(sorted((f for f in files if f[0] not in waiting), key=lambda f: (f[1], f[0])))
     trusted = _trusted_from(table, columns, merged) if silver is not None else None

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from tidemark.buckets import DIGEST, bucket_count, load, with_key, within
 from tidemark.digest import DIGEST_TYPE, row_digests
+from tidemark.errors import LakeError
 from tidemark.extract.by_key import read_by_keys
 from tidemark.extract.source import OpenSource, SourceTable, cursor_kind, describe, open_source
 from tidemark.extract.strategy import columns_of, from_table, read_changes
@@ -67,7 +68,15 @@ def begin(job: TableJob, folder: Path, options: Options) -> Comparison:
         key = pa.schema([described.columns.field(column) for column in table.key])
         lake_table = LakeTable(job.store, job.lake, name, key)
         lake = look(lake_table, described.columns, _order(job, described), deep=options.deep)
-        rows = max(table_size(source, table), size(lake))
+        there = table_size(source, table)
+        # A table that was read while it was empty has left its reservation and nothing else.
+        if lake.is_empty and (there or state.reserved is None):
+            message = (
+                f"table {name}: the lake {job.lake.root} holds nothing of it; run the Dag first: "
+                "there is nothing to compare with yet"
+            )
+            raise LakeError(message)
+        rows = max(there, size(lake))
     line = None
     # Only what is read by the cursor is brought by the next read for its cursor's sake.
     by_cursor = state.strategy in {None, "watermark"}
