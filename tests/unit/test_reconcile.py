@@ -24,7 +24,16 @@ from tidemark.errors import LakeError, ReadOvertaken, SourceError
 from tidemark.extract import choice
 from tidemark.extract.by_key import read_by_keys
 from tidemark.extract.strategy import Ask, ReadPlan, columns_of, from_table
-from tidemark.reconcile import Options, TableResult, exit_code, reconcile_table, sides
+from tidemark.reconcile import (
+    Options,
+    TableResult,
+    compare,
+    exit_code,
+    reconcile_table,
+    sides,
+    text,
+)
+from tidemark.reconcile import lake as lake_side
 from tidemark.watermark import load_state, reserve
 
 SCHEMA = pa.schema(
@@ -302,6 +311,26 @@ def test_a_row_that_a_moving_read_missed_is_settled(
     monkeypatch.setattr(sides, "read_changes", torn)
     result = run(world)
     assert (found(result), result.settled) == ({}, 3)
+
+
+def test_a_row_that_a_first_reading_of_silver_missed_is_settled(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = lake_side._silver_rows
+
+    def torn(*arguments: Any) -> Any:
+        monkeypatch.setattr(lake_side, "_silver_rows", plain)
+        return (batch.slice(4) for batch in plain(*arguments))
+
+    monkeypatch.setattr(lake_side, "_silver_rows", torn)
+    result = run(world)
+    assert (found(result), result.settled) == ({}, 4)
+
+
+def test_the_page_names_fewer_keys_than_are_kept() -> None:
+    page = " ".join((Path(__file__).parents[2] / "docs" / "reconcile.md").read_text().split())
+    assert f"names the first {text._KEPT_KEYS:,} keys of each class" in page
+    assert f"JSON beside it the first {compare.KEPT_KEYS:,}" in page
 
 
 # --- digests that can't be trusted

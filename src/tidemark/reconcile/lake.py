@@ -39,7 +39,6 @@ class LakeSide:
         trusted_from: The digests that rows of an earlier sequence carry say nothing: their files
             carry none (ADF's), or had other columns. None: all may be trusted.
         deep: Whether every key's newest bronze row is digested anew.
-        version: Silver's version.
     """
 
     table: LakeTable
@@ -49,7 +48,6 @@ class LakeSide:
     merged: tuple[tuple[str, datetime], ...]
     trusted_from: datetime | None
     deep: bool
-    version: int | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -95,29 +93,26 @@ def look(table: LakeTable, columns: pa.Schema, order: str | None, *, deep: bool)
     merged = tuple(sorted((f for f in files if f[0] not in waiting), key=lambda f: (f[1], f[0])))
     trusted = _trusted_from(table, columns, merged) if silver is not None else None
     against = "bronze" if silver is None else "silver"
-    number = None if silver is None else silver.version()
-    return LakeSide(table, columns, order, against, merged, trusted, deep, number)
+    return LakeSide(table, columns, order, against, merged, trusted, deep)
 
 
-def spread_lake(
-    lake: LakeSide,
-    folder: Path,
-    buckets: int,
-    sums: np.ndarray,
-    chosen: Collection[int] | None = None,
-) -> LakeBuckets:
-    """Spread the lake's side over buckets; `chosen` are those that are wanted, None: all."""
+def spread_lake(lake: LakeSide, folder: Path, buckets: int, sums: np.ndarray) -> LakeBuckets:
+    """Spread the lake's side over buckets."""
     folder.mkdir()
-
-    def wanted(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        return batches if chosen is None else within(batches, chosen, buckets)
-
     silver = None
     if lake.against == "silver":
-        rows = summed(wanted(_silver_rows(lake)), sums, buckets)
-        silver = spread(rows, folder / "silver", buckets)
-    bronze = spread(wanted(_bronze_rows(lake)), folder / "bronze", buckets)
-    return LakeBuckets(silver, bronze)
+        silver = spread(summed(_silver_rows(lake), sums, buckets), folder / "silver", buckets)
+    return LakeBuckets(silver, spread(_bronze_rows(lake), folder / "bronze", buckets))
+
+
+def spread_again(
+    lake: LakeSide, first: LakeBuckets, folder: Path, buckets: int, chosen: Collection[int]
+) -> LakeBuckets:
+    """Read some buckets of silver again; bronze's files never change."""
+    if first.silver is None:
+        return first
+    rows = within(_silver_rows(lake), chosen, buckets)
+    return LakeBuckets(spread(rows, folder, buckets), first.bronze)
 
 
 def size(lake: LakeSide) -> int:
@@ -127,12 +122,6 @@ def size(lake: LakeSide) -> int:
         with _opened(lake.table, file) as parquet:
             rows += parquet.metadata.num_rows
     return rows
-
-
-def has_moved(lake: LakeSide) -> bool:
-    """Tell whether silver was written to since the comparison began."""
-    silver = open_silver(lake.table)
-    return silver is not None and silver.version() != lake.version
 
 
 def open_silver(table: LakeTable) -> Any:
