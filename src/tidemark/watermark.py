@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tidemark.errors import ReadOvertaken, StateError
+from tidemark.errors import ReadOvertaken, StateError, shown
 from tidemark.layout import Lake, sequence_of
 from tidemark.storage import Content, Store
 from tidemark.windows import Kind, ordinal
@@ -176,10 +176,10 @@ def check_same_kind(
     except ValueError as error:
         was = f"a value of {state.cursor!r}" if state.cursor else "the value of another tool (ADF)"
         message = (
-            f"table {table}: {lake.state_file(table)} holds {state.cdc!r}, {was}, and the "
-            f"metadata's cursor is {cursor!r} now, which is of kind {kind}: neither can be told to "
-            "be newer. Delete the file: then the whole table is read again, and nothing is doubled "
-            "in silver; or name the cursor in config/ that the value belongs to"
+            f"table {table}: {lake.state_file(table)} holds {shown(repr(state.cdc))}, {was}, "
+            f"and the metadata's cursor is {cursor!r} now, which is of kind {kind}: "
+            "neither can be told to be newer. Delete the file: then the whole table is read again, "
+            "and nothing is doubled in silver; or name the value's own cursor in config/"
         )
         raise StateError(message) from error
 
@@ -258,8 +258,9 @@ def place(table: str, kind: Kind, cdc: str) -> int:
         return ordinal(kind, cdc)
     except ValueError as error:
         message = (
-            f"table {table}: bronze/{table}_cdc/cdc.json holds {cdc!r}, but its cursor is of kind "
-            f'{kind}; restore the file, or set its "cdc" to a value from which to read on'
+            f"table {table}: bronze/{table}_cdc/cdc.json holds {shown(repr(cdc))}, but its "
+            f'cursor is of kind {kind}; restore the file, or set its "cdc" to a value '
+            "from which to read on"
         )
         raise StateError(message) from error
 

@@ -234,6 +234,28 @@ def test_the_sources_clock_is_utc(tmp_path: Path) -> None:
 # --- errors
 
 
+def test_a_message_shows_the_beginning_of_a_long_value(tmp_path: Path) -> None:
+    long = "x" * 1_000_000
+    ddl = "CREATE TABLE DimUser (user_id TEXT, v INTEGER, updated_at TIMESTAMP)"
+    world = make_world(tmp_path, ddl, "strategy: snapshot, cursor: null")
+    faults = (
+        [(1, long, None)],  # a value
+        [(long, 1, None), (long, 2, None)],  # a key
+    )
+    for rows in faults:
+        world.sql("DELETE FROM DimUser")
+        world.put(*rows)
+        with pytest.raises(SourceError, match=r"x… \(1,000,0\d\d characters\)") as caught:
+            world.run()
+        assert len(str(caught.value)) < 1000
+    (tmp_path / "cursor").mkdir()
+    world = make_world(tmp_path / "cursor")
+    world.put((1, "a", long))
+    with pytest.raises(SourceError, match=r"cursor 'updated_at' holds 'xx.*x… \(") as caught:
+        world.run()
+    assert len(str(caught.value)) < 1000
+
+
 def test_a_missing_file_is_named_and_not_created(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     world.database.unlink()

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import sqlalchemy as sa
 
-from tidemark.errors import StateError
+from tidemark.errors import StateError, shown
 from tidemark.extract.source import OpenSource, SourceTable, quoted_schema
 from tidemark.extract.types import record_batch
 from tidemark.metadata import Table
@@ -223,12 +223,13 @@ def stored_number(ask: Ask, name: str) -> int | None:
     except ValueError:
         lake_name = ask.table.lake_name
         message = (
-            f"table {ask.table.name}: bronze/{lake_name}_cdc/cdc.json holds the {name} {text!r}, "
-            "which is no number; restore the file, or delete it: then the whole table is read again"
+            f"table {ask.table.name}: bronze/{lake_name}_cdc/cdc.json holds the {name} "
+            f"{shown(repr(text))}, which is no number; restore the file, or delete it: then the "
+            "whole table is read again"
         )
         raise StateError(message) from None
 
 
 def named(table: Table, values: Any) -> str:
     """Write a key's value as a message shows it."""
-    return ", ".join(f"{n}={v}" for n, v in zip(table.key, values, strict=True))
+    return ", ".join(f"{n}={shown(str(v))}" for n, v in zip(table.key, values, strict=True))

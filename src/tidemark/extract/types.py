@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tidemark.errors import SourceError
+from tidemark.errors import SourceError, shown
 
 
 def record_batch(rows: Sequence[Sequence[Any]], columns: pa.Schema, table: str) -> pa.RecordBatch:
@@ -34,8 +34,9 @@ def _array(values: Sequence[Any], field: pa.Field, table: str) -> pa.Array:
     except (pa.ArrowException, ValueError, TypeError, ArithmeticError):
         bad = next((v for v in values if not _fits(convert, v)), values[0])
         message = (
-            f"table {table}: column {field.name!r} holds {bad!r}, which is no {field.type}; "
-            "correct the row at the source, or its column's declared type"
+            f"table {table}: column {field.name!r} holds {shown(repr(bad))}, "
+            f"which is no {field.type}; correct the row at the source, or its column's "
+            "declared type"
         )
         raise SourceError(message) from None
 
