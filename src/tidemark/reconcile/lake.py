@@ -18,7 +18,13 @@ from tidemark.bronze import META_COLUMNS
 from tidemark.buckets import DIGEST, load, spread, summed, with_key, within
 from tidemark.digest import DIGEST_TYPE, row_digests
 from tidemark.errors import LakeError
-from tidemark.known_rows import LakeTable, bronze_files, unreadable, waiting_for_silver
+from tidemark.known_rows import (
+    LakeTable,
+    bronze_files,
+    silver_explained,
+    unreadable,
+    waiting_for_silver,
+)
 from tidemark.reconcile.judge import DELETED, ORDER, SEQUENCE, newest, resolved, side
 
 BATCH_ROWS = 50_000
@@ -87,7 +93,7 @@ def look(table: LakeTable, columns: pa.Schema, order: str | None, *, deep: bool)
     Raises:
         LakeError: A file can't be read.
     """
-    files = bronze_files(table)
+    files = bronze_files(table.store, table.lake, table.name)
     silver = open_silver(table)
     waiting = set(waiting_for_silver(table)[1]) if silver is not None else set()
     merged = tuple(sorted((f for f in files if f[0] not in waiting), key=lambda f: (f[1], f[0])))
@@ -127,17 +133,12 @@ def size(lake: LakeSide) -> int:
 def open_silver(table: LakeTable) -> Any:
     """Open silver's current state; None where there is none that carries digests (ADF's)."""
     from deltalake import DeltaTable  # noqa: PLC0415  # nothing else needs it
-    from deltalake.exceptions import DeltaError  # noqa: PLC0415
 
-    url = table.lake.url(table.lake.silver(table.name))
-    try:
+    with silver_explained(table) as url:
         if not DeltaTable.is_deltatable(url):
             return None
         silver = DeltaTable(url)
-        names = {field.name for field in silver.schema().fields}
-    except (DeltaError, OSError) as error:
-        raise unreadable(table, url, error) from error
-    return silver if DIGEST in names else None
+        return silver if DIGEST in {field.name for field in silver.schema().fields} else None
 
 
 def places(values: pa.Array) -> pa.Array:
@@ -170,10 +171,8 @@ def _trusted_from(
 
 
 def _silver_rows(lake: LakeSide) -> Iterator[pa.RecordBatch]:
-    from deltalake.exceptions import DeltaError  # noqa: PLC0415
-
     table, silver = lake.table, open_silver(lake.table)
-    try:
+    with silver_explained(table):
         dataset = silver.to_pyarrow_dataset()
         names = [*table.key.names, DIGEST, SEQUENCE, *filter(None, [lake.order])]
         there = [name for name in dict.fromkeys(names) if name in dataset.schema.names]
@@ -182,9 +181,6 @@ def _silver_rows(lake: LakeSide) -> Iterator[pa.RecordBatch]:
             columns=there, batch_size=BATCH_ROWS, batch_readahead=2, fragment_readahead=1
         ):
             yield from _spilled(lake, batch, _carried(lake, batch))
-    except (DeltaError, OSError, pa.ArrowException) as error:
-        url = table.lake.url(table.lake.silver(table.name))
-        raise unreadable(table, url, error) from error
 
 
 def _carried(lake: LakeSide, batch: pa.RecordBatch) -> pa.Array:

@@ -116,8 +116,9 @@ def waiting_keys(comparison: Comparison, chosen: Collection[int]) -> Iterator[pa
     """Give the keys of the bronze files that silver had not merged when the comparison began."""
     table = comparison.lake.table
     merged = {file for file, _ in comparison.lake.merged}
-    files = [file for file, _ in bronze_files(table) if file not in merged]
-    return within(keys_in(table, files), chosen, comparison.buckets)
+    files = bronze_files(table.store, table.lake, table.name)
+    waiting = [file for file, _ in files if file not in merged]
+    return within(keys_in(table, waiting), chosen, comparison.buckets)
 
 
 def keep(path: Path, rows: pa.Table) -> None:
