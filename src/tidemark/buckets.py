@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -17,6 +19,7 @@ from tidemark.errors import LakeError
 KEY, DIGEST = "_key", "_digest"
 _BUCKET_ROWS = 200_000
 _MOST_BUCKETS = 256  # as many files are open at once
+_PREFIX = "tidemark-rows-"
 
 
 def with_key(rows: pa.RecordBatch, key: Sequence[str]) -> pa.RecordBatch:
@@ -115,8 +118,11 @@ def scratch(consequence: str) -> Iterator[Path]:
     Raises:
         LakeError: The disk refuses.
     """
-    folder = Path(tempfile.mkdtemp(prefix="tidemark-"))
+    _remove_abandoned(Path(tempfile.gettempdir()))
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    lock = os.open(folder, os.O_RDONLY)
     try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield folder
     except OSError as error:
         message = (
@@ -126,3 +132,22 @@ def scratch(consequence: str) -> Iterator[Path]:
         raise LakeError(message) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove the folders that killed processes left: they hold rows of the source.
+
+    A process locks its folder before it puts anything there, and the system takes the lock away
+    with the process. So a folder that holds something and is not locked belongs to nobody. Other
+    users' folders can't be opened, and are left alone.
+    """
+    for folder in parent.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                if any(folder.iterdir()):
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)

@@ -40,6 +40,13 @@ class PipelineError(TidemarkError):
     """Silver or gold failed for at least one table; the others are done."""
 
 
+def shown(text: str, most: int = 200) -> str:
+    """Write a value as a message shows it: cut where it is long, be it a whole document."""
+    if len(text) <= most:
+        return text
+    return f"{text[:most]}… ({len(text):,} characters)"
+
+
 def is_transient(error: BaseException) -> bool:
     """Tell whether a retry of the same step can succeed without anybody mending anything."""
     return isinstance(error, SourceUnavailable | ReadOvertaken)

@@ -22,7 +22,7 @@ from tidemark.extract import watermark
 from tidemark.extract.choice import Choice, choose
 from tidemark.extract.source import OpenSource, cursor_kind, describe, open_source
 from tidemark.extract.strategy import Ask, ReadPlan
-from tidemark.known_rows import LakeTable, from_lake, from_snapshot, is_known
+from tidemark.known_rows import LakeTable, bronze_files, from_lake, from_snapshot, is_known
 from tidemark.landing import Counts, Landing, TableJob, deletion_moment, land, publish
 from tidemark.layout import sequence_of
 from tidemark.watermark import (
@@ -30,6 +30,8 @@ from tidemark.watermark import (
     TableState,
     advance,
     check_same_cursor,
+    check_same_key,
+    check_same_kind,
     load_state,
     reserve,
     reserve_up_to,
@@ -123,10 +125,12 @@ def advance_watermark(job: TableJob, copied: dict[str, Any]) -> dict[str, Any]:
         cursor=job.table.cursor,
         strategy=copied["strategy"],
         position=copied["position"],
+        key=job.table.key,
         anew=copied["anew"],
     )
     after = advance(job.store, job.lake, name, copied["kind"], step)
-    _remove_older_digests(job, after)
+    if after.advanced is not None:
+        remove_leftovers(job, after, after.advanced + timedelta(microseconds=1))
     return {"watermark": after.cdc, "moved": after.cdc != before.cdc}
 
 
@@ -172,14 +176,17 @@ def plan_read(
     """
     table = job.table
     described = describe(source, table)
+    check_same_key(job.lake, table.lake_name, state, table.key)
     choice = choose(source, table)
     ask = Ask(source, described, table, cursor_kind(table, described.columns))
     if interval is not None:
         return PlannedRead(choice, ask, watermark.plan_interval(ask, interval), None)
-    if choice.name == "watermark":
-        check_same_cursor(job.lake, table.lake_name, state, table.cursor or "")
     known = is_known(_lake_table(job, described.columns))
     anew = _reason_to_begin_anew(job, state, choice)
+    if choice.name == "watermark":
+        check_same_cursor(job.lake, table.lake_name, state, table.cursor or "")
+    elif anew is None or not known:
+        check_same_kind(job.lake, table.lake_name, state, table.cursor, ask.kind)
     ask = replace(ask, known=known)
     if anew is None:
         ask = replace(ask, low=low, position=state.position, goes_on=True)
@@ -231,8 +238,8 @@ def _seen_digests(job: TableJob, state: TableState) -> SeenDigests | None:
     A later file (of a backfill, or of a read that was killed before it advanced) may hold another
     version of a row. Were the row now back at its old version, its old digest would hide it.
     """
-    names = job.store.names(job.lake.bronze_folder(job.table.lake_name))
-    newest = max((s for s in map(sequence_of, names) if s), default=None)
+    files = bronze_files(job.store, job.lake, job.table.lake_name)
+    newest = max((sequence for _, sequence in files), default=None)
     if state.digests is None or newest is None or state.advanced is None:
         return None
     if newest > state.advanced:
@@ -245,33 +252,24 @@ def _exists(job: TableJob, file: str | None) -> bool:
     return name in job.store.names(folder) if name else False
 
 
-def remove_leftovers(job: TableJob, state: TableState, sequence: datetime) -> None:
-    """Remove the temporary files of reads that were killed; ours is the only one under way.
+def remove_leftovers(job: TableJob, state: TableState, before: datetime) -> None:
+    """Remove what reads begun before a moment left behind, but for what `state` goes on from.
 
-    What a read has published, it may still be about to store.
+    None of them is under way: a later one has begun or ended. What a read has published, it may
+    still be about to store.
     """
-    name = job.table.lake_name
-    published = {sequence_of(file) for file in job.store.names(job.lake.bronze_folder(name))}
-    kept = {s for s in published if s and (state.advanced is None or s > state.advanced)}
+    store, lake, name = job.store, job.lake, job.table.lake_name
+    published = {sequence for _, sequence in bronze_files(store, lake, name)}
+    kept = {s for s in published if state.advanced is None or s > state.advanced}
     for folder, prefix in (
-        (job.lake.bronze_folder(name), f"_{name}_"),
-        (job.lake.state_folder(name), "digests_"),
+        (lake.bronze_folder(name), f"_{name}_"),
+        (lake.state_folder(name), "digests_"),
     ):
-        for file in job.store.names(folder):
-            begun = sequence_of(file.removeprefix("_"))
-            path = f"{folder}/{file}"
+        for file in store.names(folder):
+            begun, path = sequence_of(file.removeprefix("_")), f"{folder}/{file}"
             ours = file.startswith(prefix) and path != state.digests and begun not in kept
-            if ours and begun and begun < sequence:
-                job.store.remove(path)
-
-
-def _remove_older_digests(job: TableJob, state: TableState) -> None:
-    folder = job.lake.state_folder(job.table.lake_name)
-    for file in job.store.names(folder):
-        begun, path = sequence_of(file), f"{folder}/{file}"
-        is_old = begun is not None and state.advanced is not None and begun <= state.advanced
-        if is_old and file.startswith("digests_") and path != state.digests:
-            job.store.remove(path)
+            if ours and begun and begun < before:
+                store.remove(path)
 
 
 def _cut(read: PlannedRead) -> str | None:

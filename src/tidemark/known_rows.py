@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class LakeTable:
 def is_known(table: LakeTable) -> bool:
     """Tell whether the lake holds anything of a table; old bronze may have been cleared away."""
     log = f"{table.lake.silver(table.name)}/_delta_log"
-    return bool(bronze_files(table) or table.store.names(log))
+    return bool(bronze_files(table.store, table.lake, table.name) or table.store.names(log))
 
 
 def from_snapshot(table: LakeTable, file: str, taken: datetime | None) -> Iterator[pa.RecordBatch]:
@@ -53,7 +54,8 @@ def from_snapshot(table: LakeTable, file: str, taken: datetime | None) -> Iterat
     """
     for batch in _batches(table, file, [*table.key.names, DIGEST]):
         yield known_keys(batch, table.key.names, batch.column(DIGEST))
-    since = [f for f, sequence in bronze_files(table) if taken is None or sequence > taken]
+    files = bronze_files(table.store, table.lake, table.name)
+    since = [file for file, sequence in files if taken is None or sequence > taken]
     yield from keys_in(table, since)
 
 
@@ -71,7 +73,7 @@ def from_lake(table: LakeTable) -> Iterator[pa.RecordBatch]:
 
 def waiting_for_silver(table: LakeTable) -> tuple[bool, list[str]]:
     """Tell whether silver holds anything of a table, and which bronze files still wait for it."""
-    files = bronze_files(table)
+    files = bronze_files(table.store, table.lake, table.name)
     content = table.store.read(table.lake.marker("silver", table.name))
     marker = json.loads(content.data) if content else {}
     done = sequence_of(str(marker.get("newest") or ""))
@@ -85,14 +87,25 @@ def waiting_for_silver(table: LakeTable) -> tuple[bool, list[str]]:
 
 def _from_silver(table: LakeTable) -> Iterator[pa.RecordBatch]:
     from deltalake import DeltaTable  # noqa: PLC0415  # only a full reload needs it
+
+    with silver_explained(table) as url:
+        dataset = DeltaTable(url).to_pyarrow_dataset()
+        for batch in dataset.to_batches(columns=table.key.names, batch_size=_BATCH_ROWS):
+            yield known_keys(_typed(batch, table.key), table.key.names, None)
+
+
+@contextlib.contextmanager
+def silver_explained(table: LakeTable) -> Iterator[str]:
+    """Give silver's URL; what goes wrong with it inside is explained.
+
+    Raises:
+        LakeError: Silver can't be read.
+    """
     from deltalake.exceptions import DeltaError  # noqa: PLC0415
 
     url = table.lake.url(table.lake.silver(table.name))
     try:
-        dataset = DeltaTable(url).to_pyarrow_dataset()
-        batches = dataset.to_batches(columns=table.key.names, batch_size=_BATCH_ROWS)
-        for batch in batches:
-            yield known_keys(_typed(batch, table.key), table.key.names, None)
+        yield url
     except (DeltaError, OSError, pa.ArrowException) as error:
         raise unreadable(table, url, error) from error
 
@@ -128,10 +141,10 @@ def _typed(batch: pa.RecordBatch, key: pa.Schema) -> pa.RecordBatch:
     return batch
 
 
-def bronze_files(table: LakeTable) -> list[tuple[str, datetime]]:
+def bronze_files(store: Store, lake: Lake, table: str) -> list[tuple[str, datetime]]:
     """List the published files, ours and ADF's, each with the sequence that its name tells."""
-    folder = table.lake.bronze_folder(table.name)
-    stamped = ((f"{folder}/{name}", sequence_of(name)) for name in table.store.names(folder))
+    folder = lake.bronze_folder(table)
+    stamped = ((f"{folder}/{name}", sequence_of(name)) for name in store.names(folder))
     return [(file, sequence) for file, sequence in stamped if sequence is not None]
 
 

@@ -27,6 +27,7 @@ from tidemark.extract.strategy import (
     from_table,
     read_changes,
 )
+from tidemark.extract.types import BATCH_BYTES
 from tidemark.extract.watermark import not_unique
 from tidemark.layout import Lake
 from tidemark.metadata import Table
@@ -256,7 +257,8 @@ def _write_changed(landing: Landing, bucket: Bucket, bronze: ParquetFile) -> Non
     if landing.has_baseline:
         operations = pc.if_else(bucket.is_new, "insert", "update")
     rows = bucket.new.append_column(_CHOSEN, operations).filter(chosen)
-    for batch in rows.combine_chunks().to_batches(_BATCH_ROWS):
+    fitting = rows.num_rows * BATCH_BYTES // max(1, rows.nbytes)
+    for batch in rows.combine_chunks().to_batches(max(1, min(_BATCH_ROWS, fitting))):
         own = batch.select(landing.described.columns.names)
         digests = batch.column(DIGEST).cast(DIGEST_TYPE)
         chosen_operations = batch.column(_CHOSEN).cast(pa.string())

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Protocol
 
 from tidemark.errors import LakeError, ReadOvertaken
+
+_UNFINISHED = re.compile(r"\.[0-9a-f]{32}$")
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Store(Protocol):
 
     def write_if(self, path: str, data: bytes, version: str | None) -> str:
         """Replace a small file if it still has `version` (None: if there is none).
+
+        A file is written either by this or by `write`, never by both at once.
 
         Raises:
             ReadOvertaken: Somebody else has written it since.
@@ -99,6 +104,7 @@ class LocalStore:
             if (current.version if current else None) != version:
                 message = f"{path}: written by another read meanwhile; retry as a new read"
                 raise ReadOvertaken(message)
+            self._remove_unfinished(path)
             self.write(path, data)
         return _version(data)
 
@@ -168,6 +174,13 @@ class LocalStore:
             old.rename(new)
             _sync_folder(new.parent)
             _sync_folder(old.parent)
+
+    def _remove_unfinished(self, path: str) -> None:
+        """Remove what killed writers of a file left: whoever writes it holds the lock we hold."""
+        whole = Path(path)
+        for name in self.names(str(whole.parent)):
+            if name.startswith(f"_{whole.name}.") and _UNFINISHED.search(name):
+                self.remove(str(whole.with_name(name)))
 
     @contextlib.contextmanager
     def _locked(self, path: str) -> Iterator[None]:

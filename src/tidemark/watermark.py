@@ -10,12 +10,12 @@ The file changes by compare-and-set only: of two writers one wins and the other 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tidemark.errors import ReadOvertaken, StateError
+from tidemark.errors import ReadOvertaken, StateError, shown
 from tidemark.layout import Lake, sequence_of
 from tidemark.storage import Content, Store
 from tidemark.windows import Kind, ordinal
@@ -36,6 +36,7 @@ class TableState:
         cursor: The column that `cdc` is a value of; None where ADF wrote the file.
         strategy: The strategy that read the table last; None where ADF wrote the file.
         position: What this strategy goes on from, as it left it.
+        key: The columns of the key that the table was read by; empty where nobody noted them.
         foreign: Whether another writer (ADF) wrote the file last.
         version: The file's version, for the next compare-and-set; None: no file.
     """
@@ -47,6 +48,7 @@ class TableState:
     cursor: str | None = None
     strategy: str | None = None
     position: Mapping[str, str] = field(default_factory=dict)
+    key: tuple[str, ...] = ()
     foreign: bool = False
     version: str | None = None
 
@@ -141,6 +143,47 @@ def check_same_cursor(lake: Lake, table: str, state: TableState, cursor: str | N
         raise StateError(message)
 
 
+def check_same_key(lake: Lake, table: str, state: TableState, key: Sequence[str]) -> None:
+    """Refuse to read by another key than the one by which silver tells the rows apart.
+
+    Raises:
+        StateError: The metadata's key is not the one that the table was read by.
+    """
+    if state.key and set(state.key) != set(key):
+        message = (
+            f"table {table}: it was read with the key ({', '.join(state.key)}), and key in config/ "
+            f"is ({', '.join(key)}) now: silver would match the rows by one and hold those of the "
+            "other, twice or for ever. Run `tidemark rebuild <source> --table "
+            f"{table}`, which builds silver by the new key, then delete {lake.state_file(table)}: "
+            "the next run reads the whole table, and deletes what is not there any more; or set "
+            f"key to [{', '.join(state.key)}] again"
+        )
+        raise StateError(message)
+
+
+def check_same_kind(
+    lake: Lake, table: str, state: TableState, cursor: str | None, kind: Kind | None
+) -> None:
+    """Refuse to read what could not be stored: the watermark is no value of the cursor's kind.
+
+    Raises:
+        StateError: The metadata's cursor, or its type at the source, has changed.
+    """
+    if state.cdc is None or kind is None:
+        return
+    try:
+        ordinal(kind, state.cdc)
+    except ValueError as error:
+        was = f"a value of {state.cursor!r}" if state.cursor else "the value of another tool (ADF)"
+        message = (
+            f"table {table}: {lake.state_file(table)} holds {shown(repr(state.cdc))}, {was}, "
+            f"and the metadata's cursor is {cursor!r} now, which is of kind {kind}: "
+            "neither can be told to be newer. Delete the file: then the whole table is read again, "
+            "and nothing is doubled in silver; or name the value's own cursor in config/"
+        )
+        raise StateError(message) from error
+
+
 @dataclass(frozen=True)
 class Advance:
     """What a finished read leaves behind.
@@ -152,6 +195,7 @@ class Advance:
         cursor: The column that `high` is a value of.
         strategy: The strategy that read.
         position: What it goes on from.
+        key: The columns of the key that it read by.
         anew: The read was a full reload: the watermark may go back.
     """
 
@@ -161,6 +205,7 @@ class Advance:
     cursor: str | None = None
     strategy: str | None = None
     position: Mapping[str, str] = field(default_factory=dict)
+    key: tuple[str, ...] = ()
     anew: bool = False
 
 
@@ -168,7 +213,8 @@ def advance(store: Store, lake: Lake, table: str, kind: Kind | None, step: Advan
     """Store what a read left behind; of two reads the later one counts.
 
     The watermark moves forward only, but for a full reload, which begins anew: a step that isn't
-    forward is a successful no-op.
+    forward is a successful no-op. A value of another cursor is never compared with: it stays, under
+    its own name, until there is one of the new cursor.
 
     Returns:
         The state that is stored afterwards.
@@ -176,16 +222,22 @@ def advance(store: Store, lake: Lake, table: str, kind: Kind | None, step: Advan
 
     def change(state: TableState) -> TableState:
         late = state.advanced is not None and step.sequence <= state.advanced
-        back = not step.anew and _is_back(table, kind, state.cdc, step.high)
+        is_other = state.cdc is not None and state.cursor not in {None, step.cursor}
+        back = not (step.anew or is_other) and _is_back(table, kind, state.cdc, step.high)
         if late or (back and step.strategy in {None, "watermark"}):
             return state
         # Who goes on from something else than the watermark may find its newest row deleted.
-        kept = state.cdc if back or (step.high is None and not step.anew) else step.high
+        stays = back or (step.high is None and not step.anew)
         return replace(
             state,
-            cdc=kept, advanced=step.sequence, digests=step.digests, cursor=step.cursor,
-            strategy=step.strategy, position=dict(step.position),
-        )  # fmt: skip
+            cdc=state.cdc if stays else step.high,
+            cursor=state.cursor if stays and is_other else step.cursor,
+            advanced=step.sequence,
+            digests=step.digests,
+            strategy=step.strategy,
+            position=dict(step.position),
+            key=step.key,
+        )
 
     return _update(store, lake, table, change)
 
@@ -206,8 +258,9 @@ def place(table: str, kind: Kind, cdc: str) -> int:
         return ordinal(kind, cdc)
     except ValueError as error:
         message = (
-            f"table {table}: bronze/{table}_cdc/cdc.json holds {cdc!r}, but its cursor is of kind "
-            f'{kind}; restore the file, or set its "cdc" to a value from which to read on'
+            f"table {table}: bronze/{table}_cdc/cdc.json holds {shown(repr(cdc))}, but its "
+            f'cursor is of kind {kind}; restore the file, or set its "cdc" to a value '
+            "from which to read on"
         )
         raise StateError(message) from error
 
@@ -239,6 +292,7 @@ def _format(state: TableState) -> bytes:
         "cursor": state.cursor,
         "strategy": state.strategy,
         "position": dict(state.position),
+        "key": list(state.key),
     }
     return json.dumps({"cdc": state.cdc, "tidemark": own}).encode()
 
@@ -257,6 +311,7 @@ def _parse(path: str, content: Content) -> TableState:
             cursor=stored.get("cursor"),
             strategy=stored.get("strategy"),
             position=dict(stored.get("position") or {}),
+            key=tuple(stored.get("key") or ()),
             foreign=own is None,
             version=content.version,
         )

@@ -29,10 +29,13 @@ class Interval:
     Attributes:
         start: UTC; None: from the beginning.
         end: UTC; None: without end.
+        whole_tables: Whether a table that can't be selected from by time is read whole; it is left
+            out otherwise.
     """
 
     start: datetime | None
     end: datetime | None
+    whole_tables: bool = False
 
 
 @dataclass(frozen=True)
@@ -217,6 +220,17 @@ def clock_cap(kind: Kind, clock: datetime, lag: timedelta, time_zone: str) -> st
     if kind not in {"timestamp", "date"}:
         return None
     return cursor_text(kind, clock - lag, time_zone)
+
+
+def clock_reached(kind: Kind, clock: datetime, time_zone: str) -> str | None:
+    """Give the greatest cursor that is no future, as `clock_cap` without a lag.
+
+    In the hour that a zone shows twice, when its clocks go back, it is what they would show had
+    they not: rows may carry that much since the hour before.
+    """
+    local = clock.astimezone(ZoneInfo(time_zone))
+    ahead = _repeated(local) if local.fold else timedelta(0)
+    return clock_cap(kind, clock + ahead, timedelta(0), time_zone)
 
 
 def cursor_text(kind: Kind, moment: datetime, time_zone: str) -> str:

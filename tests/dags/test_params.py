@@ -17,7 +17,7 @@ from tidemark.windows import Interval
 
 Write = Callable[..., Path]
 
-NONE: dict[str, Any] = {"tables": [], "from_date": None, "to_date": None}
+NONE: dict[str, Any] = {"tables": [], "from_date": None, "to_date": None, "whole_tables": False}
 
 
 def _run(kind: str = "manual") -> Any:
@@ -72,6 +72,21 @@ def test_a_wrong_date_is_named(params: dict[str, str], words: list[str]) -> None
     with pytest.raises(ConfigError) as raised:
         chosen_interval(NONE | params, _run())
     assert all(word in str(raised.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("kind", "from_date"),
+    [("backfill", None), ("manual", "2026-01-05"), ("backfill", "2026-01-05")],
+)
+def test_whole_tables_goes_with_a_span(kind: str, from_date: str | None) -> None:
+    asked = chosen_interval(NONE | {"whole_tables": True, "from_date": from_date}, _run(kind))
+    assert asked is not None
+    assert asked.whole_tables
+
+
+def test_whole_tables_alone_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"whole_tables .* give from_date or to_date too"):
+        chosen_interval(NONE | {"whole_tables": True}, _run())
 
 
 def test_tables_are_chosen_by_name_and_all_by_default(write: Write) -> None:

@@ -22,7 +22,9 @@ from core_harness import DIM_USER, World, load_table, make_world
 from tidemark import landing
 from tidemark.bronze import META_COLUMNS
 from tidemark.errors import ConfigError, LakeError, ReadOvertaken, StateError, is_transient
+from tidemark.extract import sqlite
 from tidemark.ingest import advance_watermark, copy_to_bronze, discard_empty, lookup_watermark
+from tidemark.reconcile import Options, reconcile_table
 from tidemark.storage import LocalStore
 from tidemark.watermark import reserve
 from tidemark.windows import Interval
@@ -367,6 +369,45 @@ def test_a_watermark_ahead_of_the_sources_clock_is_an_error_and_no_silence(world
     assert world.published == []
 
 
+def test_when_the_clocks_go_back_the_watermark_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Berlin, 25 October 2026: 03:00 becomes 02:00, at 01:00 UTC."""
+    fields = "strategy: watermark, cursor_timezone: Europe/Berlin"
+    world = make_world(tmp_path, fields=fields)
+
+    def run_at(utc: str) -> dict[str, Any]:
+        clock = datetime.fromisoformat(f"2026-10-25T{utc}+00:00")
+        monkeypatch.setattr(sqlite, "clock", lambda _: clock)
+        return world.run()
+
+    world.put((1, "first pass", "2026-10-25 02:50:00"), (2, "a", "2026-10-25 02:05:00"))
+    assert run_at("00:55:00")["high"] == "2026-10-25 02:50:00"
+    world.put((3, "second pass", "2026-10-25 02:10:00"), (4, "far", "2026-10-26 00:00:00"))
+    copied = run_at("01:15:00")
+    assert keys(world, copied["sequence"]) == [3]
+    assert (copied["high"], world.state.cdc) == (copied["low"], "2026-10-25 02:50:00")
+    assert "Europe/Berlin went back and show 2026-10-25 02:15:00" in copied["note"]
+    assert copied["not_seen"]["future"]["keys"] == ["user_id=4"], "1 was read before"
+    assert (run_at("01:16:00")["rows"], world.hidden) == (0, [])
+    world.put((5, "later", "2026-10-25 02:55:00"))
+    copied = run_at("01:58:00")
+    assert (copied["rows"], copied["note"]) == (1, None)
+    assert world.state.cdc == "2026-10-25 02:55:00"
+
+
+def test_only_the_hour_that_is_shown_twice_excuses_a_watermark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = "strategy: watermark, cursor_timezone: Europe/Berlin"
+    world = make_world(tmp_path, fields=fields, cdc="2026-10-25 02:50:00")
+    for clock in ("2026-10-25T00:15:00+00:00", "2026-10-24T01:15:00+00:00"):
+        moment = datetime.fromisoformat(clock)
+        monkeypatch.setattr(sqlite, "clock", lambda _, moment=moment: moment)
+        with pytest.raises(StateError, match="ahead of the source's clock"):
+            world.run()
+
+
 def test_a_watermark_of_another_cursor_is_not_gone_on_from(tmp_path: Path) -> None:
     columns = "(user_id INTEGER PRIMARY KEY, created TIMESTAMP, updated_at TIMESTAMP)"
     world = make_world(tmp_path, f"CREATE TABLE DimUser {columns}", "cursor: created")
@@ -377,6 +418,48 @@ def test_a_watermark_of_another_cursor_is_not_gone_on_from(tmp_path: Path) -> No
         world.run()
     (Path(world.lake.root) / world.lake.state_file("DimUser")).unlink()
     assert world.run()["rows"] == 1
+
+
+@pytest.mark.parametrize("strategy", ["watermark", "snapshot"])
+def test_another_key_is_refused_before_anything_is_read(tmp_path: Path, strategy: str) -> None:
+    world = make_world(tmp_path, DIM_USER, f"strategy: {strategy}")
+    world.put((1, "a", TEN))
+    world.run()
+    before = world.store.read(world.lake.state_file("DimUser"))
+    assert before is not None
+    world.put((1, "b", minutes(1)))
+    world.table = load_table(tmp_path, f"strategy: {strategy}, key: [user_name]")
+    words = r"DimUser.*key \(user_id\).*is \(user_name\) now.*tidemark rebuild.*delete bronze/Dim"
+    for interval in (None, JANUARY):
+        with pytest.raises(StateError, match=words):
+            world.run(interval)
+    assert (len(world.published), world.hidden) == (1, [])
+    with pytest.raises(StateError, match=words):
+        reconcile_table(world.job(), Options())
+    world.store.write(world.lake.state_file("DimUser"), before.data)
+    world.table = load_table(tmp_path, f"strategy: {strategy}")
+    assert world.run()["rows"] == 1
+
+
+def test_the_order_of_the_keys_columns_says_nothing(tmp_path: Path) -> None:
+    world = make_world(tmp_path, DIM_USER, "key: [user_id, user_name]")
+    world.put((1, "a", TEN))
+    world.run()
+    world.table = load_table(tmp_path, "key: [user_name, user_id]")
+    assert world.run()["rows"] == 0
+
+
+def test_a_state_that_names_no_key_is_gone_on_from(world: World) -> None:
+    world.put((1, "a", TEN))
+    world.run()
+    content = world.store.read(world.lake.state_file("DimUser"))
+    assert content is not None
+    value = json.loads(content.data)
+    assert value["tidemark"].pop("key") == ["user_id"]
+    world.store.write(world.lake.state_file("DimUser"), json.dumps(value).encode())
+    world.put((2, "b", minutes(1)))
+    assert world.run()["rows"] == 1
+    assert world.state.key == ("user_id",)
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
+import pytest
 from core_harness import World, make_world
+
+from tidemark import buckets
 
 SMALL_BATCHES = """
 import functools
@@ -25,6 +29,15 @@ world = World(Path(sys.argv[1]), load_table(Path(sys.argv[1])))
 print("ready", flush=True)
 world.copy()
 print("done", flush=True)
+"""
+
+KILLED_WITH_ROWS_ON_DISK = """
+import os, signal, sys
+from pathlib import Path
+from core_harness import World, load_table
+from tidemark import whole_table
+whole_table.load = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+World(Path(sys.argv[1]), load_table(Path(sys.argv[1]), "strategy: snapshot")).copy()
 """
 
 PEAK = """
@@ -56,7 +69,7 @@ def child(code: str, folder: Path) -> subprocess.Popen[str]:
         [sys.executable, "-c", SMALL_BATCHES + code, str(folder)],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": support},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([support, *filter(None, sys.path)])},
     )
 
 
@@ -80,6 +93,25 @@ def test_a_read_that_is_killed_leaves_nothing_visible(tmp_path: Path) -> None:
     assert world.run()["rows"] == 40_000
     assert len({row["user_id"] for row in world.bronze()}) == 40_000
     assert world.hidden == []
+
+
+def test_rows_that_a_killed_read_left_on_this_machine_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    world = make_world(tmp_path, fields="strategy: snapshot")
+    fill(world, 10, "secret")
+    assert child(KILLED_WITH_ROWS_ON_DISK, tmp_path).wait() == -signal.SIGKILL
+    (left,) = scratch.iterdir()
+    assert any(b"secret" in f.read_bytes() for f in left.rglob("*") if f.is_file())
+    with buckets.scratch("") as ours:
+        (ours / "in use").touch()
+        assert world.run()["rows"] == 10
+        assert list(scratch.iterdir()) == [ours]
+    assert list(scratch.iterdir()) == []
 
 
 def test_memory_does_not_grow_with_the_table(tmp_path: Path) -> None:

@@ -27,7 +27,6 @@ SPARK = "tests/spark/test_interrupted.py"
 REPORT = "a report, which no row depends on"
 WRITERS = {
     "digest_store.digest_file": HERE,
-    "ingest._remove_older_digests": HERE,
     "ingest.copy_to_bronze": HERE,
     "ingest.discard_empty": HERE,
     "ingest.remove_leftovers": HERE,

@@ -24,7 +24,16 @@ from tidemark.errors import LakeError, ReadOvertaken, SourceError
 from tidemark.extract import choice
 from tidemark.extract.by_key import read_by_keys
 from tidemark.extract.strategy import Ask, ReadPlan, columns_of, from_table
-from tidemark.reconcile import Options, TableResult, exit_code, reconcile_table, sides
+from tidemark.reconcile import (
+    Options,
+    TableResult,
+    compare,
+    exit_code,
+    reconcile_table,
+    sides,
+    text,
+)
+from tidemark.reconcile import lake as lake_side
 from tidemark.watermark import load_state, reserve
 
 SCHEMA = pa.schema(
@@ -159,6 +168,26 @@ def test_keys_of_several_columns_without_a_cursor_and_with_null(tmp_path: Path) 
     assert run(world).differing == 0
 
 
+def test_a_table_that_has_always_been_empty_is_equal(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    world.run()
+    for options in ({}, {"deep": True}, {"repair": True}):
+        result = run(world, **options)
+        assert (result.source_rows, result.lake_rows, exit_code([result])) == (0, 0, 0)
+        assert "nothing of it in the lake" in (result.note or "")
+    world.put((1, "a", at(1)))
+    with pytest.raises(LakeError, match="holds nothing of it; run the Dag first"):
+        run(world)
+
+
+def test_a_table_that_became_empty_is_equal(world: World) -> None:
+    world.sql("DELETE FROM DimUser")
+    assert len(found(run(world, repair=True))["extra"]) == 10
+    merge(world)
+    result = run(world)
+    assert (result.source_rows, result.lake_rows, exit_code([result])) == (0, 0, 0)
+
+
 # --- what cannot be judged yet
 
 
@@ -282,6 +311,26 @@ def test_a_row_that_a_moving_read_missed_is_settled(
     monkeypatch.setattr(sides, "read_changes", torn)
     result = run(world)
     assert (found(result), result.settled) == ({}, 3)
+
+
+def test_a_row_that_a_first_reading_of_silver_missed_is_settled(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = lake_side._silver_rows
+
+    def torn(*arguments: Any) -> Any:
+        monkeypatch.setattr(lake_side, "_silver_rows", plain)
+        return (batch.slice(4) for batch in plain(*arguments))
+
+    monkeypatch.setattr(lake_side, "_silver_rows", torn)
+    result = run(world)
+    assert (found(result), result.settled) == ({}, 4)
+
+
+def test_the_page_names_fewer_keys_than_are_kept() -> None:
+    page = " ".join((Path(__file__).parents[2] / "docs" / "reconcile.md").read_text().split())
+    assert f"names the first {text._KEPT_KEYS:,} keys of each class" in page
+    assert f"JSON beside it the first {compare.KEPT_KEYS:,}" in page
 
 
 # --- digests that can't be trusted
@@ -478,9 +527,10 @@ def test_a_repair_that_is_overtaken_publishes_nothing(
 # --- errors
 
 
-def test_a_table_that_was_never_read_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_table_that_was_never_read_is_named(tmp_path: Path, rows: int) -> None:
     world = make_world(tmp_path)
-    world.put((1, "a", at(1)))
+    world.put(*((i, "a", at(1)) for i in range(rows)))
     with pytest.raises(LakeError, match=r"DimUser: the lake .* holds nothing of it; run the Dag"):
         run(world)
 

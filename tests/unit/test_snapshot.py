@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tidemark import whole_table
-from tidemark.errors import LakeError, SourceError
+from tidemark.errors import LakeError, SourceError, StateError
 from tidemark.extract import sqlite
 from tidemark.windows import Interval
 
@@ -124,6 +124,40 @@ def test_a_table_without_a_cursor_is_read_whole_by_default(tmp_path: Path) -> No
     assert world.run()["deleted"] == 1
 
 
+@pytest.mark.parametrize("cursor", ["null", "label"])
+def test_a_backfill_reads_a_table_without_a_time_whole_when_asked(
+    tmp_path: Path, cursor: str
+) -> None:
+    kind = "INTEGER" if cursor == "label" else "TEXT"
+    ddl = f"CREATE TABLE Genre (code TEXT PRIMARY KEY, label {kind})"
+    world = make_world(tmp_path, ddl, f"key: code, cursor: {cursor}, {SNAPSHOT}")
+    world.put(("rock", 1), ("jazz", 2))
+    world.run()
+    before = world.state
+    world.sql("DELETE FROM Genre WHERE code = 'rock'")
+    world.put(("folk", 3))
+    day = Interval(T0, T0 + timedelta(days=1), whole_tables=True)
+    copied = world.run(day)
+    assert (copied["rows"], copied["deleted"], copied["backfill"]) == (2, 0, True)
+    assert "read whole, as whole_tables asks" in copied["note"]
+    fresh = [row for row in world.bronze() if row["_sequence"].isoformat() == copied["sequence"]]
+    assert {(row["code"], row["_operation"]) for row in fresh} == {
+        ("jazz", "upsert"),
+        ("folk", "upsert"),
+    }
+    assert (world.state.cdc, world.state.digests) == (before.cdc, before.digests)
+    assert world.run()["deleted"] == 1, "the ordinary read finds what is gone"
+    assert {row["code"] for row in world.replay().values()} == {"jazz", "folk"}
+    assert world.run()["rows"] == 0
+
+
+def test_a_whole_backfill_refuses_a_key_that_is_not_unique(tmp_path: Path) -> None:
+    world = make_world(tmp_path, "CREATE TABLE Genre (code TEXT)", "key: code, cursor: null")
+    world.put(("rock",), ("rock",))
+    with pytest.raises(SourceError, match="key code=rock stands 2 times"):
+        world.run(Interval(T0, None, whole_tables=True))
+
+
 def test_what_a_backfill_brought_is_judged_anew(world: World) -> None:
     """The row is back at the snapshot's version: its old digest must not hide it."""
     world.put((1, "old", at(1)), (2, "x", at(2)))
@@ -211,6 +245,40 @@ def test_a_change_of_strategy_leaves_no_ghost_and_no_gap(tmp_path: Path) -> None
     assert 4 not in deleted, "it is there, though a watermark does not read it yet"
     assert_whole(world)
     assert (world.state.strategy, world.state.cdc) == ("watermark", None)
+
+
+TWO_CURSORS = (
+    "CREATE TABLE DimUser "
+    "(user_id INTEGER PRIMARY KEY, user_name TEXT, updated_at TIMESTAMP, other {})"
+)
+
+
+def test_a_cursor_of_another_kind_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    world = make_world(tmp_path, TWO_CURSORS.format("INTEGER"), SNAPSHOT)
+    world.put((1, "a", at(1), 7))
+    world.run()
+    world.put((2, "b", at(2), 8))
+    world.table = load_table(world.folder, f"{SNAPSHOT}, cursor: other")
+    words = rf"DimUser: .*cdc\.json holds '{at(1)}'.*'updated_at'.*'other' now.*Delete the file"
+    with pytest.raises(StateError, match=words):
+        world.run()
+    assert (len(world.published), world.hidden) == (1, [])
+    world.store.remove(world.lake.state_file("DimUser"))
+    assert (world.run()["rows"], world.state.cdc) == (2, "8")
+
+
+def test_a_value_of_another_cursor_is_replaced_and_never_compared(tmp_path: Path) -> None:
+    world = make_world(tmp_path, TWO_CURSORS.format("TIMESTAMP"), SNAPSHOT)
+    world.put((1, "a", at(9), at(1)))
+    world.run()
+    world.put((2, "b", at(9), at(2)))
+    world.table = load_table(world.folder, f"{SNAPSHOT}, cursor: other")
+    assert world.run()["rows"] == 1
+    assert (world.state.cursor, world.state.cdc) == ("other", at(2))
+    world.table = load_table(world.folder, f"{SNAPSHOT}, cursor: null")
+    world.put((3, "c", at(9), at(3)))
+    world.run()
+    assert (world.state.cursor, world.state.cdc) == ("other", at(2)), "a value keeps its name"
 
 
 @pytest.mark.parametrize("name", ["DimUser_2025-10-07T19:49:55.1234567Z", "DimUser_{}.parquet"])

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -16,7 +17,7 @@ import sqlalchemy as sa
 from core_harness import DIM_USER, World, make_world
 
 from tidemark.errors import ConfigError, SourceError, SourceUnavailable, is_transient
-from tidemark.extract import sqlite
+from tidemark.extract import sqlite, strategy, types
 from tidemark.extract.source import SourceTable, describe, open_source
 from tidemark.extract.strategy import Ask, columns_of, from_table, read_changes
 from tidemark.extract.watermark import condition
@@ -232,6 +233,47 @@ def test_the_sources_clock_is_utc(tmp_path: Path) -> None:
 
 
 # --- errors
+
+
+@pytest.mark.parametrize("narrow", [0, 2000])
+def test_no_batch_of_wide_rows_is_much_larger_than_the_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, narrow: int
+) -> None:
+    most = 2**20
+    monkeypatch.setattr(strategy, "BATCH_BYTES", most)
+    monkeypatch.setattr(strategy, "parts", functools.partial(types.parts, most=most))
+    world = make_world(tmp_path)
+    world.put(*((i, "x", None) for i in range(narrow)))
+    world.put(*((narrow + i, "x" * 10_000, None) for i in range(1000)))
+    with open_source(world.job().url, world.table) as source:
+        found = describe(source, world.table)
+        query = sa.select(*columns_of(found)).select_from(from_table(world.table))
+        batches = [c.rows for c in read_changes(source.connection, query, found.columns, "T")]
+    assert sum(batch.num_rows for batch in batches) == narrow + 1000
+    assert max(batch.nbytes for batch in batches) <= most
+    assert len(batches) < 40, "nor are there many small ones"
+
+
+def test_a_message_shows_the_beginning_of_a_long_value(tmp_path: Path) -> None:
+    long = "x" * 1_000_000
+    ddl = "CREATE TABLE DimUser (user_id TEXT, v INTEGER, updated_at TIMESTAMP)"
+    world = make_world(tmp_path, ddl, "strategy: snapshot, cursor: null")
+    faults = (
+        [(1, long, None)],  # a value
+        [(long, 1, None), (long, 2, None)],  # a key
+    )
+    for rows in faults:
+        world.sql("DELETE FROM DimUser")
+        world.put(*rows)
+        with pytest.raises(SourceError, match=r"x… \(1,000,0\d\d characters\)") as caught:
+            world.run()
+        assert len(str(caught.value)) < 1000
+    (tmp_path / "cursor").mkdir()
+    world = make_world(tmp_path / "cursor")
+    world.put((1, "a", long))
+    with pytest.raises(SourceError, match=r"cursor 'updated_at' holds 'xx.*x… \(") as caught:
+        world.run()
+    assert len(str(caught.value)) < 1000
 
 
 def test_a_missing_file_is_named_and_not_created(tmp_path: Path) -> None:

@@ -44,6 +44,14 @@ for _ in range(40):
             pass
 """
 
+KILLED_WRITER = """
+import os, signal, sys
+from pathlib import Path
+from tidemark.storage import LocalStore
+os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+LocalStore(Path(sys.argv[1])).write_if(sys.argv[2], b"x", None)
+"""
+
 TOO_LARGE = """
 import resource, sys
 from pathlib import Path
@@ -84,6 +92,16 @@ def test_a_killed_writer_leaves_the_file_whole(store: LocalStore) -> None:
             assert content.data == number + b";" + (number + b";") * 39_999
             values.add(number)
     assert values
+
+
+@pytest.mark.parametrize("path", ["cdc.json", "bronze/T_cdc/cdc.json"])
+def test_the_next_writer_removes_what_a_killed_one_left(store: LocalStore, path: str) -> None:
+    assert python(KILLED_WRITER, store.root, path).wait() == -signal.SIGKILL
+    folder = str(Path(path).parent)
+    assert len(store.names(folder)) == 2, "the lock, and the unfinished file"
+    store.write(f"{folder}/_cdc.json.other", b"somebody else's")
+    store.write_if(path, b"new", None)
+    assert set(store.names(folder)) == {"_cdc.json.lock", "_cdc.json.other", "cdc.json"}
 
 
 def test_of_two_processes_exactly_one_wins_each_time(store: LocalStore) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from tidemark.errors import SourceError
-from tidemark.extract.types import record_batch
+from tidemark.extract.types import BATCH_BYTES, parts, record_batch, size_of
 
 NAIVE, ZONED = pa.timestamp("us"), pa.timestamp("us", tz="UTC")
 WALL = datetime(2026, 1, 1, 10, 0, 0, 123456)  # noqa: DTZ001
@@ -68,3 +68,24 @@ def test_a_drivers_values_are_kept(value: Any, kind: pa.DataType, expected: Any)
 def test_what_would_be_rounded_shifted_or_cut_is_named(value: Any, kind: pa.DataType) -> None:
     with pytest.raises(SourceError, match="table DimUser: column 'v' holds "):
         only(value, kind)
+
+
+def test_more_text_than_arrow_takes_in_one_column_comes_in_parts() -> None:
+    """Some 2.5 GB; it is one value, so that this machine need not hold them."""
+    rows = [(1, "x" * 2**20)] * 2500
+    columns = pa.schema([("id", pa.int64()), ("text", pa.string())])
+    read = 0
+    for part in parts(rows):
+        batch = record_batch(part, columns, "DimUser")
+        assert batch.nbytes <= BATCH_BYTES
+        read += batch.num_rows
+    assert read == 2500
+
+
+def test_a_row_beyond_the_bound_is_a_part_of_its_own() -> None:
+    rows = [("a",), ("x" * 1000,), ("b",), ("c",)]
+    assert [list(part) for part in parts(rows, size_of([("x",)] * 2))] == [
+        [("a",)],
+        [("x" * 1000,)],
+        [("b",), ("c",)],
+    ]

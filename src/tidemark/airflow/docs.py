@@ -37,8 +37,9 @@ into the lake `{lake}`: `bronze/<Table>`, `silver/<Table>`, `gold/<name>`.
 {unseen}
 
 **Params**: `tables` runs a part; `from_date` and `to_date` read a span of the cursor again and
-leave the watermark where it is, as a backfill does with its data interval. What a failed run
-left behind, the next one picks up: nothing is lost or doubled.
+leave the watermark where it is, as a backfill does with its data interval; `whole_tables` then
+reads those whole that have no cursor of time. What a failed run left behind, the next one picks
+up: nothing is lost or doubled.
 """
 
 

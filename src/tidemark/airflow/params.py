@@ -40,6 +40,14 @@ def dag_params(source: Source) -> dict[str, Param]:
             description="… and before this moment; a plain date includes its whole day: "
             f"{_MOMENT}.",
         ),
+        "whole_tables": Param(
+            default=False,
+            title="Whole tables",
+            type="boolean",
+            description="With a date range, or in a backfill: read the tables whole that have no "
+            "cursor of time to select by, instead of leaving them out. Every row is taken as it is "
+            "now; nothing is deleted.",
+        ),
     }
 
 
@@ -114,22 +122,29 @@ def chosen_interval(params: Mapping[str, Any], dag_run: DagRunProtocol) -> Inter
         None for every other run, which reads from the watermark on.
 
     Raises:
-        ConfigError: A value is no date, or the span is empty.
+        ConfigError: A value is no date, the span is empty, or `whole_tables` stands alone.
     """
+    whole = bool(params["whole_tables"])
     if params["from_date"] or params["to_date"]:
-        return _asked_interval(params["from_date"], params["to_date"])
+        return _asked_interval(params["from_date"], params["to_date"], whole_tables=whole)
     if dag_run.run_type == _BACKFILL:
-        return Interval(dag_run.data_interval_start, dag_run.data_interval_end)
+        return Interval(dag_run.data_interval_start, dag_run.data_interval_end, whole)
+    if whole:
+        message = (
+            "whole_tables says what a date range does with tables that have no cursor of time, and "
+            "this run has none: give from_date or to_date too"
+        )
+        raise ConfigError(message)
     return None
 
 
-def _asked_interval(from_date: str | None, to_date: str | None) -> Interval:
+def _asked_interval(from_date: str | None, to_date: str | None, *, whole_tables: bool) -> Interval:
     start = _moment("from_date", from_date, whole_day=False) if from_date else None
     end = _moment("to_date", to_date, whole_day=True) if to_date else None
     if start and end and start >= end:
         message = f"from_date {from_date!r} is not before to_date {to_date!r}: no row lies between"
         raise ConfigError(message)
-    return Interval(start, end)
+    return Interval(start, end, whole_tables)
 
 
 def _moment(name: str, text: str, *, whole_day: bool) -> datetime:

@@ -11,10 +11,11 @@ import sqlalchemy as sa
 
 from tidemark.extract.source import OpenSource, SourceTable
 from tidemark.extract.strategy import columns_of, from_table
-from tidemark.extract.types import record_batch
+from tidemark.extract.types import parts, record_batch
 from tidemark.metadata import Table
 from tidemark.windows import Kind
 
+_MOST_BYTES = 2**30  # a key's rows stay together below that, and Arrow takes twice as much
 _KEYS_AT_ONCE = 200  # SQL Server takes 2,100 bound values in a statement
 
 
@@ -34,8 +35,8 @@ def read_by_keys(
         wanted = sa.or_(*(_is(source, described, row) for row in batch.to_pylist()))
         query = sa.select(*columns).select_from(from_table(table)).where(wanted)
         found = source.connection.execute(query).all()
-        if found:
-            yield record_batch([tuple(row) for row in found], described.columns, table.name)
+        for rows in parts(found, _MOST_BYTES) if found else ():
+            yield record_batch([tuple(row) for row in rows], described.columns, table.name)
 
 
 def _is(source: OpenSource, described: SourceTable, key: dict[str, Any]) -> sa.ColumnElement[bool]:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from tidemark.extract.source import OpenSource
 from tidemark.extract.strategy import Ask, Unseen, from_table, named
 from tidemark.metadata import Table
-from tidemark.windows import Kind, clock_cap
+from tidemark.windows import Kind, clock_cap, clock_reached, ordinal
 
 _NAMED_KEYS = 10
 
@@ -25,6 +25,7 @@ class Frontier:
         future: The rows dated after the source's clock.
         now: The source's clock as a cursor value; None where a cursor is no time, or may lie
             ahead of it (``future: take``).
+        reached: The greatest that this clock has shown: it goes back an hour in autumn.
         held_since: The begin of the open transaction below which `newest` is kept, UTC.
         hidden: Why there may be open transactions that can't be seen; None: there are none.
     """
@@ -32,6 +33,7 @@ class Frontier:
     newest: str | None
     future: Unseen
     now: str | None = None
+    reached: str | None = None
     held_since: datetime | None = None
     hidden: str | None = None
 
@@ -97,16 +99,28 @@ def find_frontier(ask: Ask, kind: Kind) -> Frontier:
     held_back = limits.held is not None and newest != _newest(ask, kind, past)
     return Frontier(
         newest=newest,
-        future=count_unseen(ask.source, ask.table, sa.not_(past)),
+        future=count_unseen(ask.source, ask.table, _beyond(ask, kind, limits)),
         now=clock_cap(kind, limits.clock, timedelta(0), cursor_zone(ask)),
+        reached=clock_reached(kind, limits.clock, cursor_zone(ask)),
         held_since=limits.held if held_back else None,
         hidden=limits.hidden,
     )
 
 
+def _cap(ask: Ask, kind: Kind, limits: Limits) -> str:
+    return clock_cap(kind, limits.clock, ask.table.clock_lag, cursor_zone(ask)) or ""
+
+
 def _past(ask: Ask, kind: Kind, limits: Limits) -> sa.ColumnElement[bool]:
-    cap = clock_cap(kind, limits.clock, ask.table.clock_lag, cursor_zone(ask))
-    return comparable_cursor(ask, kind) <= bound(ask, cap or "", kind)
+    return comparable_cursor(ask, kind) <= bound(ask, _cap(ask, kind, limits), kind)
+
+
+def _beyond(ask: Ask, kind: Kind, limits: Limits) -> sa.ColumnElement[bool]:
+    """Select what is dated after the clock, and was not read before the clock was put back."""
+    cap = _cap(ask, kind, limits)
+    if ask.low is None or ordinal(kind, ask.low) <= ordinal(kind, cap):
+        return sa.not_(_past(ask, kind, limits))
+    return comparable_cursor(ask, kind) > bound(ask, ask.low, kind)
 
 
 def _settled(ask: Ask, kind: Kind, limits: Limits) -> sa.ColumnElement[bool]:

@@ -13,10 +13,12 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.sql.elements import quoted_name
 
-from tidemark.errors import ConfigError, SourceError, SourceUnavailable
+from tidemark.errors import ConfigError, SourceError, SourceUnavailable, shown
 from tidemark.extract.dialect import Dialect, dialect_of
 from tidemark.metadata import Table
 from tidemark.windows import Kind
+
+_REASON = 1_000  # a driver may quote the value that it met
 
 
 def as_it_is(column: sa.ColumnElement[Any], declared: str) -> sa.ColumnElement[Any]:
@@ -263,6 +265,7 @@ def _explained(
     reason = str(error.orig).strip()
     if password:
         reason = reason.replace(str(password), "***")
+    reason = shown(reason, _REASON)
     name = f"table {table.name}: reading {table.schema_}.{table.name} failed: {reason}"
     if dialect.is_transient(error):
         return SourceUnavailable(f"{name}; it is tried again as a new read")

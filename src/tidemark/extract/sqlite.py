@@ -19,7 +19,7 @@ from urllib.parse import quote
 import pyarrow as pa
 import sqlalchemy as sa
 
-from tidemark.errors import SourceError
+from tidemark.errors import SourceError, shown
 from tidemark.metadata import Strategy, Table
 from tidemark.windows import Kind, ordinal
 
@@ -195,7 +195,7 @@ class _Connection(sqlite3.Connection):
             try:
                 return _ordinal(kind, str(value))
             except ValueError:
-                self.unreadable = f"{value!r}, which is no {kind}"
+                self.unreadable = f"{shown(repr(value))}, which is no {kind}"
                 raise
 
         return place

@@ -8,20 +8,21 @@ knows of each row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pyarrow as pa
 import sqlalchemy as sa
 
-from tidemark.errors import StateError
+from tidemark.errors import StateError, shown
 from tidemark.extract.source import OpenSource, SourceTable, quoted_schema
-from tidemark.extract.types import record_batch
+from tidemark.extract.types import BATCH_BYTES, parts, record_batch, size_of
 from tidemark.metadata import Table
 from tidemark.windows import Kind
 
 BATCH_ROWS = 50_000
+_FIRST_ROWS, _GROWTH = 100, 50
 OPERATION, SOURCE_SEQUENCE, VERSION = "_operation", "_source_sequence", "_version"
 PRESENT = "present"
 
@@ -136,7 +137,7 @@ def read_changes(
     table: str,
     batch_rows: int = BATCH_ROWS,
 ) -> Iterator[Changes]:
-    """Run a plan's statement in batches; memory holds one of them.
+    """Run a plan's statement in batches, bounded in rows and in bytes; memory holds one of them.
 
     Raises:
         SourceError: A value does not fit its column's type.
@@ -144,10 +145,20 @@ def read_changes(
     result = connection.execution_options(stream_results=True).execute(statement)
     names = list(result.keys())
     width = len(columns)
-    for rows in result.partitions(batch_rows):
+    for rows in _fetched(result, batch_rows):
         own = record_batch([tuple(row[:width]) for row in rows], columns, table)
         extra = {name: [row[i] for row in rows] for i, name in enumerate(names) if i >= width}
         yield _changes(own, extra)
+
+
+def _fetched(result: sa.CursorResult[Any], most: int) -> Iterator[Sequence[Any]]:
+    """Fetch as many rows at once as fit, by what the last ones took; the first are few."""
+    wanted = min(most, _FIRST_ROWS)
+    while rows := result.fetchmany(wanted):
+        size = size_of(rows)
+        yield from parts(rows) if size > BATCH_BYTES else (rows,)
+        fitting = len(rows) * BATCH_BYTES // max(1, size)
+        wanted = max(1, min(most, fitting, wanted * _GROWTH))
 
 
 def _changes(rows: pa.RecordBatch, extra: Mapping[str, list[Any]]) -> Changes:
@@ -223,12 +234,13 @@ def stored_number(ask: Ask, name: str) -> int | None:
     except ValueError:
         lake_name = ask.table.lake_name
         message = (
-            f"table {ask.table.name}: bronze/{lake_name}_cdc/cdc.json holds the {name} {text!r}, "
-            "which is no number; restore the file, or delete it: then the whole table is read again"
+            f"table {ask.table.name}: bronze/{lake_name}_cdc/cdc.json holds the {name} "
+            f"{shown(repr(text))}, which is no number; restore the file, or delete it: then the "
+            "whole table is read again"
         )
         raise StateError(message) from None
 
 
 def named(table: Table, values: Any) -> str:
     """Write a key's value as a message shows it."""
-    return ", ".join(f"{n}={v}" for n, v in zip(table.key, values, strict=True))
+    return ", ".join(f"{n}={shown(str(v))}" for n, v in zip(table.key, values, strict=True))

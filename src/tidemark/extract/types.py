@@ -6,14 +6,36 @@ that names it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 
-from tidemark.errors import SourceError
+from tidemark.errors import SourceError, shown
+
+BATCH_BYTES = 128 * 2**20
+
+
+def size_of(rows: Sequence[Sequence[Any]]) -> int:
+    """Measure what rows take in memory, near enough; one loop, and none of it in Python."""
+    return sum(map(sys.getsizeof, chain.from_iterable(rows)))
+
+
+def parts(rows: Sequence[Sequence[Any]], most: int = BATCH_BYTES) -> Iterator[Sequence[Any]]:
+    """Halve rows until each part is within the bound, or is one row.
+
+    Arrow holds no more than 2 GB of text in one column of a batch.
+    """
+    if len(rows) <= 1 or size_of(rows) <= most:
+        yield rows
+        return
+    middle = len(rows) // 2
+    yield from parts(rows[:middle], most)
+    yield from parts(rows[middle:], most)
 
 
 def record_batch(rows: Sequence[Sequence[Any]], columns: pa.Schema, table: str) -> pa.RecordBatch:
@@ -34,8 +56,9 @@ def _array(values: Sequence[Any], field: pa.Field, table: str) -> pa.Array:
     except (pa.ArrowException, ValueError, TypeError, ArithmeticError):
         bad = next((v for v in values if not _fits(convert, v)), values[0])
         message = (
-            f"table {table}: column {field.name!r} holds {bad!r}, which is no {field.type}; "
-            "correct the row at the source, or its column's declared type"
+            f"table {table}: column {field.name!r} holds {shown(repr(bad))}, "
+            f"which is no {field.type}; correct the row at the source, or its column's "
+            "declared type"
         )
         raise SourceError(message) from None
 

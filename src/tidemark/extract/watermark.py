@@ -43,8 +43,7 @@ def plan(ask: Ask) -> ReadPlan:
     if ask.low is not None:
         place(table.lake_name, kind, ask.low)
     frontier = find_frontier(ask, kind)
-    if ask.low is not None and frontier.now is not None:
-        _check_not_ahead(table, kind, ask.low, frontier.now)
+    waits = _waits_for_the_clock(table, kind, ask.low, frontier)
     lookback = fitting_lookback(table, kind)
     window = plan_window(kind, ask.low, frontier.newest, lookback)
     without = _without_cursor(ask)
@@ -65,7 +64,7 @@ def plan(ask: Ask) -> ReadPlan:
         whole=whole,
         remembers=True,
         not_seen={reason: found for reason, found in unseen.items() if found.count},
-        note=_note(table, frontier),
+        note=_note(table, frontier, waits),
     )
 
 
@@ -74,15 +73,30 @@ def plan_interval(ask: Ask, interval: Interval) -> ReadPlan:
     table, kind = ask.table, ask.kind
     window = interval_window(kind, interval, cursor_zone(ask)) if kind else None
     if window is None or kind is None:
-        why = f"its cursor {table.cursor!r} is no time and a" if table.cursor else "it has no"
-        what = "date range can't select by it" if table.cursor else "cursor to select by"
-        note = f"table {table.name}: left out, {why} {what}"
-        return ReadPlan(None, "nothing to read", backfill=True, note=note)
+        return _without_time(ask, whole=interval.whole_tables)
     where = condition(ask, kind, window)
     if where is not None:
         check_key_is_unique(ask, where)
     words = window.describe(table.cursor or "")
     return ReadPlan(_statement(ask, where, whole=False), words, window.high, backfill=True)
+
+
+def _without_time(ask: Ask, *, whole: bool) -> ReadPlan:
+    """Plan for a table that a span of time can't select from: all of its rows, or none.
+
+    All as they are now, and nothing compared with what was known: a backfill stands beside the
+    ordinary reads, and it is for these to find what was deleted.
+    """
+    table = ask.table
+    why = f"its cursor {table.cursor!r} is no time and a" if table.cursor else "it has no"
+    what = "date range can't select by it" if table.cursor else "cursor to select by"
+    if not whole:
+        note = f"table {table.name}: left out, {why} {what}; `whole_tables` reads it whole"
+        return ReadPlan(None, "nothing to read", backfill=True, note=note)
+    check_key_is_unique(ask, sa.true())
+    note = f"table {table.name}: read whole, as whole_tables asks: {why} {what}"
+    statement = _statement(ask, sa.true(), whole=False)
+    return ReadPlan(statement, "the whole table", backfill=True, note=note)
 
 
 def check_key_is_unique(ask: Ask, where: sa.ColumnElement[bool]) -> None:
@@ -191,8 +205,8 @@ def _words(ask: Ask, window: Window | None, without: Unseen) -> str:
     return " or ".join(words) or "nothing to read"
 
 
-def _note(table: Table, frontier: Frontier) -> str | None:
-    notes = []
+def _note(table: Table, frontier: Frontier, waits: str | None) -> str | None:
+    notes = [waits] if waits else []
     if frontier.held_since is not None:
         notes.append(
             f"read up to {frontier.newest} only: a transaction has been open since "
@@ -207,13 +221,27 @@ def _note(table: Table, frontier: Frontier) -> str | None:
     return f"table {table.name}: {'; '.join(notes)}" if notes else None
 
 
-def _check_not_ahead(table: Table, kind: Kind, low: str, now: str) -> None:
-    if ordinal(kind, low) > ordinal(kind, now):
-        name = table.lake_name
-        message = (
-            f"table {name}: the watermark {low} in bronze/{name}_cdc/cdc.json is ahead of the "
-            f"source's clock, {now}: rows that change until then would be passed over. Set its "
-            '"cdc" to a value from which to read on, or delete the file: then the whole table is '
-            "read again. Say `future: take` in config/ if the cursor is no time of change"
+def _waits_for_the_clock(
+    table: Table, kind: Kind, low: str | None, frontier: Frontier
+) -> str | None:
+    """Say that the watermark stays until the clock has come up to it again; None: it need not.
+
+    Raises:
+        StateError: It is ahead of what the clock has ever shown.
+    """
+    now, reached = frontier.now, frontier.reached
+    if low is None or now is None or reached is None or ordinal(kind, low) <= ordinal(kind, now):
+        return None
+    if ordinal(kind, low) <= ordinal(kind, reached):
+        return (
+            f"the clocks of {table.cursor_timezone} went back and show {now}: the watermark stays "
+            f"at {low} until they have passed it, and only the lookback below it is read"
         )
-        raise StateError(message)
+    name = table.lake_name
+    message = (
+        f"table {name}: the watermark {low} in bronze/{name}_cdc/cdc.json is ahead of the "
+        f"source's clock, {now}: rows that change until then would be passed over. Set its "
+        '"cdc" to a value from which to read on, or delete the file: then the whole table is '
+        "read again. Say `future: take` in config/ if the cursor is no time of change"
+    )
+    raise StateError(message)

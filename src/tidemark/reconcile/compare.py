@@ -15,7 +15,7 @@ from tidemark.extract.source import OpenSource, open_source
 from tidemark.landing import TableJob
 from tidemark.pending import silver_pending
 from tidemark.reconcile.judge import VERDICT, judge, side, suspects
-from tidemark.reconcile.lake import LakeBuckets, LakeSide, has_moved, spread_lake
+from tidemark.reconcile.lake import LakeBuckets, LakeSide, spread_again, spread_lake
 from tidemark.reconcile.model import CLASSES, LEFT_OUT, Options, Repair, TableResult
 from tidemark.reconcile.repair import repair
 from tidemark.reconcile.sides import (
@@ -127,7 +127,7 @@ def _second_pass(comparison: Comparison, lake: LakeBuckets, found: Found, option
     job, folder, buckets = comparison.job, comparison.folder, comparison.buckets
     with open_source(job.url, job.table) as source:
         again = spread(read_again(comparison, source, found.differing), folder / "again", buckets)
-        lake = _lake_again(comparison, lake, found)
+        lake = spread_again(comparison.lake, lake, folder / "lake again", buckets, found.differing)
         state = load_state(job.store, job.lake, job.table.lake_name)
         left = unread(job, state, source, comparison.described, comparison.lake.table)
         rows = within(left.rows, found.differing, buckets)
@@ -148,14 +148,6 @@ def _second_pass(comparison: Comparison, lake: LakeBuckets, found: Found, option
             _count(comparison, found, number, asked, verdicts)
         if options.repair:
             found.repair = _mended(comparison, source, found, options)
-
-
-def _lake_again(comparison: Comparison, lake: LakeBuckets, found: Found) -> LakeBuckets:
-    """Read the lake's side of the buckets that differ again, if anybody has written to it."""
-    if not has_moved(comparison.lake):
-        return lake
-    folder, buckets = comparison.folder / "lake again", comparison.buckets
-    return spread_lake(comparison.lake, folder, buckets, no_sums(buckets), found.differing)
 
 
 def _count(
@@ -190,6 +182,8 @@ def _mended(
 
 
 def _note(lake: LakeSide) -> str | None:
+    if lake.is_empty:
+        return "the table was empty whenever it was read: there is nothing of it in the lake"
     if lake.against == "bronze":
         return "there is no silver: the newest bronze row of each key was compared"
     if lake.deep:

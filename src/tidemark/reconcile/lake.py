@@ -18,7 +18,13 @@ from tidemark.bronze import META_COLUMNS
 from tidemark.buckets import DIGEST, load, spread, summed, with_key, within
 from tidemark.digest import DIGEST_TYPE, row_digests
 from tidemark.errors import LakeError
-from tidemark.known_rows import LakeTable, bronze_files, unreadable, waiting_for_silver
+from tidemark.known_rows import (
+    LakeTable,
+    bronze_files,
+    silver_explained,
+    unreadable,
+    waiting_for_silver,
+)
 from tidemark.reconcile.judge import DELETED, ORDER, SEQUENCE, newest, resolved, side
 
 BATCH_ROWS = 50_000
@@ -39,7 +45,6 @@ class LakeSide:
         trusted_from: The digests that rows of an earlier sequence carry say nothing: their files
             carry none (ADF's), or had other columns. None: all may be trusted.
         deep: Whether every key's newest bronze row is digested anew.
-        version: Silver's version.
     """
 
     table: LakeTable
@@ -49,7 +54,11 @@ class LakeSide:
     merged: tuple[tuple[str, datetime], ...]
     trusted_from: datetime | None
     deep: bool
-    version: int | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was ever published."""
+        return self.against == "bronze" and not self.merged
 
     @property
     def to_digest(self) -> list[tuple[str, datetime]]:
@@ -82,42 +91,34 @@ def look(table: LakeTable, columns: pa.Schema, order: str | None, *, deep: bool)
     """Look at what the lake holds of a table.
 
     Raises:
-        LakeError: Nothing was ever read of it, or a file can't be read.
+        LakeError: A file can't be read.
     """
-    files = bronze_files(table)
+    files = bronze_files(table.store, table.lake, table.name)
     silver = open_silver(table)
-    if silver is None and not files:
-        raise LakeError(
-            f"table {table.name}: the lake {table.lake.root} holds nothing of it; run the Dag "
-            "first: there is nothing to compare with yet"
-        )
     waiting = set(waiting_for_silver(table)[1]) if silver is not None else set()
     merged = tuple(sorted((f for f in files if f[0] not in waiting), key=lambda f: (f[1], f[0])))
     trusted = _trusted_from(table, columns, merged) if silver is not None else None
     against = "bronze" if silver is None else "silver"
-    number = None if silver is None else silver.version()
-    return LakeSide(table, columns, order, against, merged, trusted, deep, number)
+    return LakeSide(table, columns, order, against, merged, trusted, deep)
 
 
-def spread_lake(
-    lake: LakeSide,
-    folder: Path,
-    buckets: int,
-    sums: np.ndarray,
-    chosen: Collection[int] | None = None,
-) -> LakeBuckets:
-    """Spread the lake's side over buckets; `chosen` are those that are wanted, None: all."""
+def spread_lake(lake: LakeSide, folder: Path, buckets: int, sums: np.ndarray) -> LakeBuckets:
+    """Spread the lake's side over buckets."""
     folder.mkdir()
-
-    def wanted(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        return batches if chosen is None else within(batches, chosen, buckets)
-
     silver = None
     if lake.against == "silver":
-        rows = summed(wanted(_silver_rows(lake)), sums, buckets)
-        silver = spread(rows, folder / "silver", buckets)
-    bronze = spread(wanted(_bronze_rows(lake)), folder / "bronze", buckets)
-    return LakeBuckets(silver, bronze)
+        silver = spread(summed(_silver_rows(lake), sums, buckets), folder / "silver", buckets)
+    return LakeBuckets(silver, spread(_bronze_rows(lake), folder / "bronze", buckets))
+
+
+def spread_again(
+    lake: LakeSide, first: LakeBuckets, folder: Path, buckets: int, chosen: Collection[int]
+) -> LakeBuckets:
+    """Read some buckets of silver again; bronze's files never change."""
+    if first.silver is None:
+        return first
+    rows = within(_silver_rows(lake), chosen, buckets)
+    return LakeBuckets(spread(rows, folder, buckets), first.bronze)
 
 
 def size(lake: LakeSide) -> int:
@@ -129,26 +130,15 @@ def size(lake: LakeSide) -> int:
     return rows
 
 
-def has_moved(lake: LakeSide) -> bool:
-    """Tell whether silver was written to since the comparison began."""
-    silver = open_silver(lake.table)
-    return silver is not None and silver.version() != lake.version
-
-
 def open_silver(table: LakeTable) -> Any:
     """Open silver's current state; None where there is none that carries digests (ADF's)."""
     from deltalake import DeltaTable  # noqa: PLC0415  # nothing else needs it
-    from deltalake.exceptions import DeltaError  # noqa: PLC0415
 
-    url = table.lake.url(table.lake.silver(table.name))
-    try:
+    with silver_explained(table) as url:
         if not DeltaTable.is_deltatable(url):
             return None
         silver = DeltaTable(url)
-        names = {field.name for field in silver.schema().fields}
-    except (DeltaError, OSError) as error:
-        raise unreadable(table, url, error) from error
-    return silver if DIGEST in names else None
+        return silver if DIGEST in {field.name for field in silver.schema().fields} else None
 
 
 def places(values: pa.Array) -> pa.Array:
@@ -181,10 +171,8 @@ def _trusted_from(
 
 
 def _silver_rows(lake: LakeSide) -> Iterator[pa.RecordBatch]:
-    from deltalake.exceptions import DeltaError  # noqa: PLC0415
-
     table, silver = lake.table, open_silver(lake.table)
-    try:
+    with silver_explained(table):
         dataset = silver.to_pyarrow_dataset()
         names = [*table.key.names, DIGEST, SEQUENCE, *filter(None, [lake.order])]
         there = [name for name in dict.fromkeys(names) if name in dataset.schema.names]
@@ -193,9 +181,6 @@ def _silver_rows(lake: LakeSide) -> Iterator[pa.RecordBatch]:
             columns=there, batch_size=BATCH_ROWS, batch_readahead=2, fragment_readahead=1
         ):
             yield from _spilled(lake, batch, _carried(lake, batch))
-    except (DeltaError, OSError, pa.ArrowException) as error:
-        url = table.lake.url(table.lake.silver(table.name))
-        raise unreadable(table, url, error) from error
 
 
 def _carried(lake: LakeSide, batch: pa.RecordBatch) -> pa.Array:

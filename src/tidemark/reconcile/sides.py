@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from tidemark.buckets import DIGEST, bucket_count, load, with_key, within
 from tidemark.digest import DIGEST_TYPE, row_digests
+from tidemark.errors import LakeError
 from tidemark.extract.by_key import read_by_keys
 from tidemark.extract.source import OpenSource, SourceTable, cursor_kind, describe, open_source
 from tidemark.extract.strategy import columns_of, from_table, read_changes
@@ -21,7 +22,7 @@ from tidemark.landing import TableJob, table_size
 from tidemark.reconcile.judge import ORDER
 from tidemark.reconcile.lake import LakeSide, look, places, size
 from tidemark.reconcile.model import Options
-from tidemark.watermark import load_state, place
+from tidemark.watermark import check_same_key, load_state, place
 from tidemark.windows import TICKS_PER_SECOND, Kind, ordinal
 
 _KEYS_AT_ONCE = 10_000
@@ -60,13 +61,22 @@ def begin(job: TableJob, folder: Path, options: Options) -> Comparison:
     table, name = job.table, job.table.lake_name
     # What is merged, and how far the last read came, before any row is read.
     state = load_state(job.store, job.lake, name)
+    check_same_key(job.lake, name, state, table.key)
     bound = state.cdc if state.cursor in {None, table.cursor} and table.cursor else None
     with open_source(job.url, table) as source:
         described = describe(source, table)
         key = pa.schema([described.columns.field(column) for column in table.key])
         lake_table = LakeTable(job.store, job.lake, name, key)
         lake = look(lake_table, described.columns, _order(job, described), deep=options.deep)
-        rows = max(table_size(source, table), size(lake))
+        there = table_size(source, table)
+        # A table that was read while it was empty has left its reservation and nothing else.
+        if lake.is_empty and (there or state.reserved is None):
+            message = (
+                f"table {name}: the lake {job.lake.root} holds nothing of it; run the Dag first: "
+                "there is nothing to compare with yet"
+            )
+            raise LakeError(message)
+        rows = max(there, size(lake))
     line = None
     # Only what is read by the cursor is brought by the next read for its cursor's sake.
     by_cursor = state.strategy in {None, "watermark"}
@@ -106,8 +116,9 @@ def waiting_keys(comparison: Comparison, chosen: Collection[int]) -> Iterator[pa
     """Give the keys of the bronze files that silver had not merged when the comparison began."""
     table = comparison.lake.table
     merged = {file for file, _ in comparison.lake.merged}
-    files = [file for file, _ in bronze_files(table) if file not in merged]
-    return within(keys_in(table, files), chosen, comparison.buckets)
+    files = bronze_files(table.store, table.lake, table.name)
+    waiting = [file for file, _ in files if file not in merged]
+    return within(keys_in(table, waiting), chosen, comparison.buckets)
 
 
 def keep(path: Path, rows: pa.Table) -> None:

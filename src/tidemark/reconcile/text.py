@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from tidemark.errors import shown
 from tidemark.reconcile.model import CLASSES, LEFT_OUT, TableResult, many
 
 _SHOWN_KEYS, _KEPT_KEYS = 5, 200
@@ -129,7 +130,7 @@ def _listed(keys: Sequence[Mapping[str, Any]], count: int) -> str:
 
 
 def _named(key: Mapping[str, Any]) -> str:
-    text = ", ".join(f"{name}={'NULL' if v is None else v}" for name, v in key.items())
+    text = ", ".join(f"{name}={'NULL' if v is None else shown(str(v))}" for name, v in key.items())
     return "".join(char if char.isprintable() else " " for char in text)
 
 
