@@ -116,9 +116,11 @@ def test_rows_that_a_killed_read_left_on_this_machine_are_removed(
 
 def test_memory_does_not_grow_with_the_table(tmp_path: Path) -> None:
     world = make_world(tmp_path)
-    fill(world, 120_000, "x" * 500)  # some 60 MB of text
+    fill(world, 300_000, "x" * 500)  # some 150 MB of text
     world.put((0, "warms up", "2000-01-01 00:00:00"))
     output, _ = child(PEAK, tmp_path).communicate()
     rows, megabytes = map(int, output.split())
-    assert rows == 120_000
-    assert megabytes < 150  # the whole table at once takes some 360
+    assert rows == 300_000
+    # The whole table at once takes some 900. What the allocators hold back depends on the machine's
+    # other work: 120,000 and 480,000 rows were seen to take 285 and 324 MB.
+    assert megabytes < 450
