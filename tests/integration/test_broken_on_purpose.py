@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from home_harness import Home, wait_until
+from home_harness import DagRuns, Home, wait_until
 
 CONFIG = """
 source: {connection: spotify_sql, schema: dbo}
@@ -29,7 +29,7 @@ tables:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """A home after a first good run of two tables, whose every Java process is noted down."""
+    """A home of two tables, whose every Java process is noted down."""
     folder = tmp_path_factory.mktemp("broken")
     (folder / "config").mkdir()
     (folder / "config" / "spotify.yaml").write_text(CONFIG)
@@ -46,9 +46,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     }
     made = Home(folder / "home", extra)
     made.tidemark("sample")
-    with made.dag() as dag:
-        assert dag.run().state == "success"
     return made
+
+
+@pytest.fixture(scope="module")
+def dag(home: Home) -> Iterator[DagRuns]:
+    """The process in which all runs are made that need no Airflow of their own: a start is dear."""
+    with home.dag() as runs:
+        assert runs.run().state == "success"
+        yield runs
 
 
 def _java_starts(home: Home) -> list[str]:
@@ -66,17 +72,18 @@ def _cell(home: Home, relative: str, key: str, value: int, column: str) -> list[
     return frame[column].to_list()
 
 
-def test_nothing_pending_starts_no_java_process(home: Home) -> None:
+def test_nothing_pending_starts_no_java_process(home: Home, dag: DagRuns) -> None:
     before = _java_starts(home)
     assert before, "the first run must have started Spark, or this test shows nothing"
-    with home.dag() as dag:
-        ended = dag.run()
+    ended = dag.run()
     assert ended.state == "success"
     assert (ended.tasks["silver"], ended.tasks["gold"]) == ("skipped", "skipped")
     assert _java_starts(home) == before
 
 
-def test_silver_that_fails_for_one_table_is_made_up_by_the_next_run(home: Home) -> None:
+def test_silver_that_fails_for_one_table_is_made_up_by_the_next_run(
+    home: Home, dag: DagRuns
+) -> None:
     _change(
         home,
         "UPDATE DimUser SET country = 'Atlantis', updated_at = '2026-02-01 00:00:00' "
@@ -90,16 +97,15 @@ def test_silver_that_fails_for_one_table_is_made_up_by_the_next_run(home: Home) 
     table, aside = home.lake / "silver" / "DimUser", home.lake / "silver" / "_aside"
     table.rename(aside)
     table.write_text("in the way")
-    with home.dag() as dag:
-        failed = dag.run()
-        assert failed.state == "failed"
-        assert failed.tasks["silver"] == "failed"
-        assert failed.tasks["gold"] == "success", "the other table goes on"
-        assert _cell(home, "gold/dim_artist", "artist_id", 7, "country") == ["Atlantis"]
-        assert "DimUser" in (home.path / "test.log").read_text()
-        table.unlink()
-        aside.rename(table)
-        healed = dag.run()
+    failed = dag.run()
+    assert failed.state == "failed"
+    assert failed.tasks["silver"] == "failed"
+    assert failed.tasks["gold"] == "success", "the other table goes on"
+    assert _cell(home, "gold/dim_artist", "artist_id", 7, "country") == ["Atlantis"]
+    assert "DimUser" in (home.path / "test.log").read_text()
+    table.unlink()
+    aside.rename(table)
+    healed = dag.run()
     assert healed.state == "success"
     assert healed.tasks["DimUser.advance_watermark"] == "skipped", "no new row was read"
     assert _cell(home, "silver/DimUser", "user_id", 7, "country") == ["Atlantis"]
@@ -107,7 +113,7 @@ def test_silver_that_fails_for_one_table_is_made_up_by_the_next_run(home: Home) 
 
 
 def test_killed_in_the_middle_of_silver_and_run_again_nothing_is_lost_or_doubled(
-    home: Home,
+    home: Home, dag: DagRuns
 ) -> None:
     _change(
         home,
@@ -117,12 +123,12 @@ def test_killed_in_the_middle_of_silver_and_run_again_nothing_is_lost_or_doubled
     changes = home.lake / "silver" / "DimUser_changes" / "_delta_log"
     commits = len(list(changes.glob("*.json")))
     begun = len(_java_starts(home))
-    with home.dag() as dag:
-        dag.start()
+    # Airflow ends with it.
+    with home.dag() as killed:
+        killed.start()
         _kill_when(lambda: len(list(changes.glob("*.json"))) > commits, home, begun)
     merged = set(_cell(home, "silver/DimUser", "user_id", 1, "country"))
-    with home.dag() as dag:
-        assert dag.run().state == "success"
+    assert dag.run().state == "success"
     users = pl.read_delta(str(home.lake / "silver" / "DimUser"))
     assert users.filter(pl.col("country") == "Lemuria").height == 50, merged
     assert users["user_id"].n_unique() == users.height == 500
@@ -145,12 +151,13 @@ def _kill_when(happened: Any, home: Home, begun: int) -> None:
             os.kill(int(process), signal.SIGKILL)
 
 
+@pytest.mark.usefixtures("dag")
 def test_a_misspelt_cursor_names_the_nearest_column(home: Home) -> None:
     config = home.path.parent / "config" / "spotify.yaml"
     config.write_text(CONFIG.replace("cursor: updated_at", "cursor: updatd_at"))
     try:
-        with home.dag() as dag:
-            ended = dag.run()
+        with home.dag() as misled:
+            ended = misled.run()
     finally:
         config.write_text(CONFIG)
     assert ended.state == "failed"
@@ -158,32 +165,30 @@ def test_a_misspelt_cursor_names_the_nearest_column(home: Home) -> None:
     assert "cursor 'updatd_at' is not a column of dbo.DimUser; did you mean 'updated_at'?" in log
 
 
-def test_a_corrupt_watermark_stops_its_own_table_alone(home: Home) -> None:
+def test_a_corrupt_watermark_stops_its_own_table_alone(home: Home, dag: DagRuns) -> None:
     file = home.lake / "bronze" / "DimUser_cdc" / "cdc.json"
     good = file.read_text()
     file.write_text(good[: len(good) // 2])
-    with home.dag() as dag:
-        failed = dag.run()
-        assert failed.tasks["DimUser.lookup_watermark"] == "failed"
-        assert failed.tasks["DimArtist.copy_to_bronze"] == "success"
-        assert failed.state == "failed"
-        file.write_text(good)
-        assert dag.run().state == "success"
+    failed = dag.run()
+    assert failed.tasks["DimUser.lookup_watermark"] == "failed"
+    assert failed.tasks["DimArtist.copy_to_bronze"] == "success"
+    assert failed.state == "failed"
+    file.write_text(good)
+    assert dag.run().state == "success"
 
 
-def test_an_unreachable_database_is_named_and_nothing_is_lost(home: Home) -> None:
+def test_an_unreachable_database_is_named_and_nothing_is_lost(home: Home, dag: DagRuns) -> None:
     hidden = home.database.with_suffix(".hidden")
     home.database.rename(hidden)
-    with home.dag() as dag:
-        failed = dag.run()
-        assert failed.state == "failed"
-        assert str(home.database) in (home.path / "test.log").read_text()
-        hidden.rename(home.database)
-        assert dag.run().state == "success"
+    failed = dag.run()
+    assert failed.state == "failed"
+    assert str(home.database) in (home.path / "test.log").read_text()
+    hidden.rename(home.database)
+    assert dag.run().state == "success"
 
 
 def test_a_table_dropped_between_the_steps_is_named_and_nothing_is_lost_or_doubled(
-    home: Home,
+    home: Home, dag: DagRuns
 ) -> None:
     for table, key in (("DimUser", "user_id"), ("DimArtist", "artist_id")):
         _change(
@@ -192,28 +197,27 @@ def test_a_table_dropped_between_the_steps_is_named_and_nothing_is_lost_or_doubl
             f"WHERE {key} = 8",
         )
     before = {table: (home.state(table), home.bronze(table)) for table in ("DimUser", "DimArtist")}
-    with home.dag() as dag:
-        # While the source is locked the copy waits: the table is gone before it can be read.
-        with _locked(home) as source:
-            run_id = dag.start()
-            wait_until(
-                lambda: _task_state(home, run_id, "DimUser.lookup_watermark") == "success",
-                400,
-                lambda: f"never looked up: {(home.path / 'test.log').read_text()[-4000:]}",
-                pause=0.05,
-            )
-            source.execute("ALTER TABLE DimUser RENAME TO DimUser_gone")
-        failed = dag.end(run_id)
-        assert failed.state == "failed"
-        assert failed.tasks["DimUser.lookup_watermark"] == "success"
-        assert failed.tasks["DimUser.copy_to_bronze"] == "failed"
-        assert "the source has no dbo.DimUser" in (home.path / "test.log").read_text()
-        assert home.state("DimUser")["cdc"] == before["DimUser"][0]["cdc"]
-        assert home.bronze("DimUser") == before["DimUser"][1]
-        assert failed.tasks["DimArtist.advance_watermark"] == "success", "the other table goes on"
-        assert _cell(home, "gold/dim_artist", "artist_id", 8, "country") == ["Thule"]
-        _change(home, "ALTER TABLE DimUser_gone RENAME TO DimUser")
-        healed = dag.run()
+    # While the source is locked the copy waits: the table is gone before it can be read.
+    with _locked(home) as source:
+        run_id = dag.start()
+        wait_until(
+            lambda: _task_state(home, run_id, "DimUser.lookup_watermark") == "success",
+            400,
+            lambda: f"never looked up: {(home.path / 'test.log').read_text()[-4000:]}",
+            pause=0.05,
+        )
+        source.execute("ALTER TABLE DimUser RENAME TO DimUser_gone")
+    failed = dag.end(run_id)
+    assert failed.state == "failed"
+    assert failed.tasks["DimUser.lookup_watermark"] == "success"
+    assert failed.tasks["DimUser.copy_to_bronze"] == "failed"
+    assert "the source has no dbo.DimUser" in (home.path / "test.log").read_text()
+    assert home.state("DimUser")["cdc"] == before["DimUser"][0]["cdc"]
+    assert home.bronze("DimUser") == before["DimUser"][1]
+    assert failed.tasks["DimArtist.advance_watermark"] == "success", "the other table goes on"
+    assert _cell(home, "gold/dim_artist", "artist_id", 8, "country") == ["Thule"]
+    _change(home, "ALTER TABLE DimUser_gone RENAME TO DimUser")
+    healed = dag.run()
     assert healed.state == "success"
     assert len(home.bronze("DimUser")) == len(before["DimUser"][1]) + 1
     assert len(home.bronze("DimArtist")) == len(before["DimArtist"][1]) + 1, "read once"
