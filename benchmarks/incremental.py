@@ -35,7 +35,8 @@ CREATE TABLE wide (
   name text, city text, born date, active boolean, changed_at timestamptz NOT NULL);
 INSERT INTO wide SELECT i, i % 97, i * 1000003, (i % 100000) / 100.0, i / 7.0, 'name ' || i,
   CASE i % 3 WHEN 0 THEN NULL ELSE 'city ' || (i % 500) END,
-  date '2000-01-01' + (i % 9000)::int, i % 2 = 1, timestamptz '2025-01-01 UTC' + i * interval '1 second'
+  date '2000-01-01' + (i % 9000)::int, i % 2 = 1,
+  timestamptz '2025-01-01 UTC' + i * interval '1 second'
   FROM generate_series(1::bigint, {rows}) AS i;
 CREATE INDEX ON wide (changed_at);
 ANALYZE wide
