@@ -31,7 +31,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
     return _SharedStart(config, log)
 
 
+# Spark's tests go to one process whatever happens: begun late, they are what is left at the end.
+_FIRST = ("spark", "integration", "dags", "unit")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the long ones first, so that no process is left alone with one at the end."""
-    items.sort(key=lambda item: item.path.parent.name != "integration")
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> tuple[int, bool]:
+    folder = item.path.parent.name
+    place = _FIRST.index(folder) if folder in _FIRST else len(_FIRST)
+    return place, item.path.stem != "test_broken_on_purpose"
