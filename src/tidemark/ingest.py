@@ -10,7 +10,7 @@ Every value that goes in or out is plain JSON, so that a scheduler can pass it o
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -122,10 +122,11 @@ def advance_watermark(job: TableJob, copied: dict[str, Any]) -> dict[str, Any]:
         sequence=datetime.fromisoformat(copied["sequence"]),
         high=copied["high"],
         digests=copied["digests"],
-        cursor=job.table.cursor,
+        # By what it was read: the metadata may have changed since.
+        cursor=copied.get("cursor", job.table.cursor),
         strategy=copied["strategy"],
         position=copied["position"],
-        key=job.table.key,
+        key=tuple(copied.get("key", job.table.key)),
         anew=copied["anew"],
     )
     after = advance(job.store, job.lake, name, copied["kind"], step)
@@ -183,9 +184,10 @@ def plan_read(
         return PlannedRead(choice, ask, watermark.plan_interval(ask, interval), None)
     known = is_known(_lake_table(job, described.columns))
     anew = _reason_to_begin_anew(job, state, choice)
-    if choice.name == "watermark":
+    goes_on = anew is None or not known
+    if goes_on and choice.name == "watermark":
         check_same_cursor(job.lake, table.lake_name, state, table.cursor or "")
-    elif anew is None or not known:
+    elif goes_on:
         check_same_kind(job.lake, table.lake_name, state, table.cursor, ask.kind)
     ask = replace(ask, known=known)
     if anew is None:
@@ -283,14 +285,20 @@ def _cut(read: PlannedRead) -> str | None:
     return f"table {read.ask.table.name}: the lake does not hold everything: {words}"
 
 
+def _notes(read: PlannedRead) -> Iterator[str | None]:
+    if read.anew:
+        yield f"read whole: {read.anew}"
+    if read.plan.note != read.anew:
+        yield read.plan.note
+    if read.anew or not read.ask.known:
+        yield _cut(read)
+
+
 def _result(
     landing: Landing, read: PlannedRead, counts: Counts, lookup: dict[str, Any]
 ) -> dict[str, Any]:
     plan, written = read.plan, read.plan.statement is not None
-    anew = f"read whole: {read.anew}" if read.anew else None
-    told = plan.note if plan.note != read.anew else None
-    cut = _cut(read) if read.anew or not read.ask.known else None
-    notes = [note for note in (lookup.get("note"), anew, told, cut) if note]
+    notes = [note for note in (lookup.get("note"), *_notes(read)) if note]
     return {
         "table": landing.job.table.lake_name,
         "rows": counts.published,
@@ -303,6 +311,8 @@ def _result(
         "low": lookup["low"],
         "high": plan.high,
         "kind": read.ask.kind,
+        "cursor": read.ask.table.cursor,
+        "key": list(read.ask.table.key),
         "window": plan.window,
         "strategy": read.choice.name,
         "position": dict(plan.position),

@@ -14,6 +14,8 @@ from tidemark.errors import StateError
 from tidemark.layout import Lake, sequence_of
 from tidemark.storage import Store
 
+_YOUNG = 10  # Delta writes a checkpoint then, and may forget older commits
+
 
 @dataclass(frozen=True)
 class BronzeSnapshot:
@@ -52,9 +54,18 @@ def silver_version(store: Store, lake: Lake, table: str) -> int | None:
     return max(_commits(store, lake, table), default=None)
 
 
-def has_every_commit(store: Store, lake: Lake, table: str) -> bool:
-    """Tell whether the log of a table's changes still goes back to its first commit."""
-    return 0 in _commits(store, lake, table)
+def has_only_appends(store: Store, lake: Lake, table: str) -> bool:
+    """Tell whether a table's changes are young, and every file that was ever added is still there.
+
+    An OPTIMIZE replaces files, and a VACUUM after it takes them away: then the commits name files
+    that are gone.
+    """
+    versions = sorted(_commits(store, lake, table))
+    if versions != list(range(len(versions))) or len(versions) > _YOUNG:
+        return False
+    log = f"{lake.changes(table)}/_delta_log"
+    commits = (store.read(f"{log}/{version:020}.json") for version in versions)
+    return all(found is not None and b'{"remove":' not in found.data for found in commits)
 
 
 def gold_pending(store: Store, lake: Lake, tables: Iterable[str]) -> list[str]:

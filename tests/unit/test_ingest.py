@@ -441,6 +441,20 @@ def test_another_key_is_refused_before_anything_is_read(tmp_path: Path, strategy
     assert world.run()["rows"] == 1
 
 
+def test_what_a_read_was_made_by_is_stored_though_config_has_changed_meanwhile(
+    tmp_path: Path,
+) -> None:
+    ddl = DIM_USER.replace(")", ", created TIMESTAMP)")
+    world = make_world(tmp_path, ddl)
+    world.put((1, "a", TEN, minutes(9)))
+    copied = world.copy()
+    world.table = load_table(tmp_path, "key: [user_name], cursor: created")
+    world.finish(copied)
+    assert (world.state.cursor, world.state.key) == ("updated_at", ("user_id",))
+    with pytest.raises(StateError, match="key"):
+        world.run()
+
+
 def test_the_order_of_the_keys_columns_says_nothing(tmp_path: Path) -> None:
     world = make_world(tmp_path, DIM_USER, "key: [user_id, user_name]")
     world.put((1, "a", TEN))

@@ -12,6 +12,7 @@ from tidemark.pending import (
     BronzeSnapshot,
     bronze_snapshot,
     gold_pending,
+    has_only_appends,
     mark_gold_done,
     mark_silver_done,
     silver_pending,
@@ -109,3 +110,20 @@ def test_a_corrupt_marker_is_named_with_its_remedy(store: LocalStore, data: byte
     store.write(path, data)
     with pytest.raises(StateError, match=rf"^{path}: .*delete the file"):
         silver_pending(store, LAKE, TABLES)
+
+
+def test_changes_are_followed_commit_by_commit_only_while_no_file_was_replaced(
+    store: LocalStore,
+) -> None:
+    names = [f"{version:020}.json" for version in range(11)]
+    commit(store, *names[:10], f"{3:020}.crc")
+    assert has_only_appends(store, LAKE, "DimUser")
+    commit(store, names[10])
+    assert not has_only_appends(store, LAKE, "DimUser")  # no longer young
+    for version in (10, 0):
+        store.remove(f"silver/DimUser_changes/_delta_log/{names[version]}")
+    assert not has_only_appends(store, LAKE, "DimUser")  # the first is gone
+    commit(store, names[0])
+    optimized = b'{"commitInfo":{}}\n{"add":{"path":"b"}}\n{"remove":{"path":"a"}}\n'
+    store.write(f"silver/DimUser_changes/_delta_log/{names[9]}", optimized)
+    assert not has_only_appends(store, LAKE, "DimUser")

@@ -22,7 +22,7 @@ from tidemark.metadata import Table
 from tidemark.windows import Kind
 
 BATCH_ROWS = 50_000
-_FIRST_ROWS, _GROWTH = 100, 50
+_FIRST_ROWS, _GROWTH = 100, 5
 OPERATION, SOURCE_SEQUENCE, VERSION = "_operation", "_source_sequence", "_version"
 PRESENT = "present"
 

@@ -172,6 +172,11 @@ def _trusted_from(
 
 def _silver_rows(lake: LakeSide) -> Iterator[pa.RecordBatch]:
     table, silver = lake.table, open_silver(lake.table)
+    if silver is None:
+        raise LakeError(
+            f"table {table.name}: its silver was there when the comparison began, and is gone; if "
+            "a rebuild is swapping its tables in, run again when it has ended"
+        )
     with silver_explained(table):
         dataset = silver.to_pyarrow_dataset()
         names = [*table.key.names, DIGEST, SEQUENCE, *filter(None, [lake.order])]

@@ -19,7 +19,7 @@ from pyspark.sql import functions as sf
 from tidemark.errors import PipelineError
 from tidemark.layout import Lake
 from tidemark.metadata import Source, load_source, source_file
-from tidemark.pending import has_every_commit
+from tidemark.pending import has_only_appends
 from tidemark.spark.graph import ChangeFlow, Graph
 from tidemark.storage import open_store
 
@@ -122,7 +122,7 @@ def read_changes(table: str) -> DataFrame:
     spark = SparkSession.active()
     lake = Lake(str(spark.conf.get("tidemark.lake")), str(spark.conf.get("tidemark.beside", "")))
     reader = spark.readStream.format("delta")
-    if _databricks() is None and has_every_commit(open_store(lake.root), lake, table):
+    if _databricks() is None and has_only_appends(open_store(lake.root), lake, table):
         # The commits one by one give the same rows as the snapshot that a stream begins with, for
         # a table that is only appended to, and spare the first two runs seconds each.
         reader = reader.option("startingVersion", 0)
