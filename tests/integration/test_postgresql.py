@@ -351,7 +351,7 @@ def test_rows_are_streamed(world: PostgresWorld) -> None:
         cursors = source.connection.connection.cursor()
         open_cursors = cursors.execute("SELECT count(*) FROM pg_cursors").fetchone()
         sizes += [part.rows.num_rows for part in changes]
-    assert sizes == [1000, 1000, 500]
+    assert sizes == [100, 500, 1000, 900]  # the first are few: nobody knows yet how wide they are
     assert open_cursors == (1,)
 
 
