@@ -19,6 +19,7 @@ from tidemark.errors import LakeError
 KEY, DIGEST = "_key", "_digest"
 _BUCKET_ROWS = 200_000
 _MOST_BUCKETS = 256  # as many files are open at once
+_PART_ROWS, _PART_BYTES = 50_000, 32 * 2**20
 _PREFIX = "tidemark-rows-"
 
 
@@ -101,11 +102,32 @@ def _halves(hashes: pa.Array) -> np.ndarray:
 
 
 def load(path: Path | None) -> pa.Table | None:
-    """Read one bucket; None if nothing fell into it."""
+    """Map one bucket into memory, where a column that nobody reads takes none; None if empty."""
     if path is None:
         return None
-    with pa.OSFile(str(path)) as file:
+    with pa.memory_map(str(path)) as file:
         return pa.ipc.open_file(file).read_all()
+
+
+def rows_of(path: Path | None) -> Iterator[pa.RecordBatch]:
+    """Read one bucket part by part: its rows may be of any width, and come in many small pieces."""
+    if path is None:
+        return
+    pieces: list[pa.RecordBatch] = []
+    with pa.OSFile(str(path)) as file:
+        reader = pa.ipc.open_file(file)
+        for number in range(reader.num_record_batches):
+            pieces.append(reader.get_batch(number))
+            rows = sum(piece.num_rows for piece in pieces)
+            if rows >= _PART_ROWS or sum(piece.nbytes for piece in pieces) >= _PART_BYTES:
+                yield _joined(pieces)
+                pieces = []
+    if pieces:
+        yield _joined(pieces)
+
+
+def _joined(pieces: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    return pa.Table.from_batches(pieces).combine_chunks().to_batches()[0]
 
 
 @contextlib.contextmanager

@@ -27,7 +27,6 @@ from tidemark.extract.strategy import (
     from_table,
     read_changes,
 )
-from tidemark.extract.types import BATCH_BYTES
 from tidemark.extract.watermark import not_unique
 from tidemark.layout import Lake
 from tidemark.metadata import Table
@@ -241,28 +240,29 @@ def _land_whole(landing: Landing, bronze: ParquetFile, remember: Keep) -> Counts
             twice = bucket.twice.slice(0, 1).to_pylist()[0]
             table = landing.job.table
             raise not_unique(table, landing.described, tuple(twice.values()), 2)
-        _write_changed(landing, bucket, bronze)
-        if landing.plan.compared and bucket.new.num_rows:
-            remember(*_remembered(landing, bucket.new))
+        _write_changed(landing, bucket, bronze, remember)
         deleted += _write_vanished(landing, bucket.vanished, bronze, remember)
     return Counts(read, bronze.rows, deleted)
 
 
-def _write_changed(landing: Landing, bucket: Bucket, bronze: ParquetFile) -> None:
-    if not bucket.new.num_rows:
-        return
-    read = pc.not_equal(bucket.new[OPERATION].combine_chunks(), PRESENT)
-    chosen = pc.and_(read, bucket.is_changed)
-    operations = pa.repeat(pa.scalar("upsert"), len(chosen))
+def _write_changed(landing: Landing, bucket: Bucket, bronze: ParquetFile, remember: Keep) -> None:
+    operations = pa.repeat(pa.scalar("upsert"), len(bucket.is_new))
     if landing.has_baseline:
         operations = pc.if_else(bucket.is_new, "insert", "update")
-    rows = bucket.new.append_column(_CHOSEN, operations).filter(chosen)
-    fitting = rows.num_rows * BATCH_BYTES // max(1, rows.nbytes)
-    for batch in rows.combine_chunks().to_batches(max(1, min(_BATCH_ROWS, fitting))):
-        own = batch.select(landing.described.columns.names)
-        digests = batch.column(DIGEST).cast(DIGEST_TYPE)
-        chosen_operations = batch.column(_CHOSEN).cast(pa.string())
-        facts = Facts(chosen_operations, digests, batch.column(SOURCE_SEQUENCE))
+    begin = 0
+    for rows in bucket.new:
+        if landing.plan.compared:
+            remember(rows, rows.column(DIGEST))
+        here = slice(begin, begin + rows.num_rows)
+        begin = here.stop
+        chosen = pc.and_(pc.not_equal(rows.column(OPERATION), PRESENT), bucket.is_changed[here])
+        marked = rows.append_column(_CHOSEN, operations[here]).filter(chosen)
+        own = marked.select(landing.described.columns.names)
+        facts = Facts(
+            marked.column(_CHOSEN).cast(pa.string()),
+            marked.column(DIGEST),
+            marked.column(SOURCE_SEQUENCE),
+        )
         bronze.write(stamp(_as(own, landing), facts, _stamp(landing)))
 
 
@@ -334,11 +334,6 @@ def _memory(landing: Landing) -> Iterator[Keep]:
             file.write(pa.RecordBatch.from_arrays([*columns, digests], schema=schema))
 
         yield keep_keys
-
-
-def _remembered(landing: Landing, rows: pa.Table) -> tuple[pa.RecordBatch, pa.Array]:
-    whole = rows.select([*landing.job.table.key, DIGEST]).combine_chunks().to_batches()[0]
-    return whole, whole.column(DIGEST).cast(DIGEST_TYPE)
 
 
 def _as(rows: pa.RecordBatch, landing: Landing) -> pa.RecordBatch:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 
-from tidemark.buckets import DIGEST, KEY, load, scratch, spread
+from tidemark.buckets import DIGEST, KEY, load, rows_of, scratch, spread
 from tidemark.digest import DIGEST_TYPE, row_digests
 
 
@@ -21,7 +22,7 @@ class Bucket:
     """What the comparison of one bucket found.
 
     Attributes:
-        new: The rows that are there now, with `_key` and `_digest`.
+        new: The rows that are there now, with `_key` and `_digest`; to be read once, in batches.
         is_new: Of each, whether its key was not known.
         is_changed: Of each, whether it differs from what was known, or nothing is known of it but
             its key.
@@ -29,7 +30,7 @@ class Bucket:
         twice: The keys that are there more than once; the key's columns.
     """
 
-    new: pa.Table
+    new: Iterator[pa.RecordBatch]
     is_new: pa.Array
     is_changed: pa.Array
     vanished: pa.Table
@@ -72,20 +73,18 @@ def compare(
         for number in range(buckets):
             new, old = ours.get(number), theirs.get(number)
             if new is not None or old is not None:
-                yield _compared(load(new), load(old), key)
+                yield _compared(new, old, key)
 
 
-def _compared(new: pa.Table | None, old: pa.Table | None, key: Sequence[str]) -> Bucket:
-    sides = [_hashes(side) for side in (new, old)]
-    here, before = sides[0], _once(sides[1])
+def _compared(new: Path | None, old: Path | None, key: Sequence[str]) -> Bucket:
+    here, before = _hashes(new), _once(_hashes(old))
     joined = here.join(before, on=KEY, how="left", suffix="_known", maintain_order="left")
     unknown = joined["place_known"].is_null()
     same = (joined[DIGEST] == joined[f"{DIGEST}_known"]).fill_null(value=False)
     gone = before.join(here, on=KEY, how="anti", maintain_order="left")["place"]
     twice = here.filter(pl.col(KEY).is_duplicated()).unique(KEY, maintain_order=True)["place"]
-    rows = new if new is not None else pa.table({})
     return Bucket(
-        new=rows,
+        new=rows_of(new),
         is_new=unknown.to_arrow(),
         is_changed=(~same).to_arrow(),
         vanished=_keys_at(old, gone, key),
@@ -93,11 +92,11 @@ def _compared(new: pa.Table | None, old: pa.Table | None, key: Sequence[str]) ->
     )
 
 
-def _hashes(side: pa.Table | None) -> pl.DataFrame:
-    empty = pl.DataFrame(schema={KEY: pl.Binary, DIGEST: pl.Binary, "place": pl.UInt32})
-    if side is None:
-        return empty
-    columns = {name: pl.Series(side[name].cast(pa.binary())) for name in (KEY, DIGEST)}
+def _hashes(side: Path | None) -> pl.DataFrame:
+    hashes = load(side)
+    if hashes is None:
+        return pl.DataFrame(schema={KEY: pl.Binary, DIGEST: pl.Binary, "place": pl.UInt32})
+    columns = {name: pl.Series(hashes[name].cast(pa.binary())) for name in (KEY, DIGEST)}
     return pl.DataFrame(columns).with_row_index("place").select(KEY, DIGEST, "place")
 
 
@@ -108,7 +107,6 @@ def _once(known: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _keys_at(side: pa.Table | None, places: pl.Series, key: Sequence[str]) -> pa.Table:
-    if side is None:
-        return pa.table({})
-    return side.select(list(key)).take(places.to_arrow())
+def _keys_at(side: Path | None, places: pl.Series, key: Sequence[str]) -> pa.Table:
+    rows = load(side) if len(places) else None
+    return pa.table({}) if rows is None else rows.select(list(key)).take(places.to_arrow())

@@ -17,7 +17,9 @@ from tidemark import buckets
 
 SMALL_BATCHES = """
 import functools
-from tidemark import landing
+from tidemark import buckets, landing
+from tidemark.extract import strategy
+buckets._PART_BYTES = strategy.BATCH_BYTES = 4 * 2**20
 landing.read_changes = functools.partial(landing.read_changes, batch_rows=5_000)
 """
 
@@ -46,7 +48,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from core_harness import World, load_table
 from tidemark.windows import Interval
-world = World(Path(sys.argv[1]), load_table(Path(sys.argv[1])))
+world = World(Path(sys.argv[1]), load_table(Path(sys.argv[1]), "strategy: " + sys.argv[2]))
 first = Interval(datetime(2000, 1, 1, tzinfo=UTC), datetime(2000, 1, 2, tzinfo=UTC))
 assert world.run(first)["rows"] == 1  # loads every library
 base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -63,10 +65,10 @@ def fill(world: World, rows: int, text: str) -> None:
     )
 
 
-def child(code: str, folder: Path) -> subprocess.Popen[str]:
+def child(code: str, folder: Path, *arguments: str) -> subprocess.Popen[str]:
     support = str(Path(__file__).parents[1] / "support")
     return subprocess.Popen(
-        [sys.executable, "-c", SMALL_BATCHES + code, str(folder)],
+        [sys.executable, "-c", SMALL_BATCHES + code, str(folder), *arguments],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([support, *filter(None, sys.path)])},
@@ -114,13 +116,28 @@ def test_rows_that_a_killed_read_left_on_this_machine_are_removed(
     assert list(scratch.iterdir()) == []
 
 
+def peak_of(folder: Path, strategy: str) -> tuple[int, int]:
+    output, _ = child(PEAK, folder, strategy).communicate()
+    rows, megabytes = map(int, output.split())
+    return rows, megabytes
+
+
 def test_memory_does_not_grow_with_the_table(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     fill(world, 300_000, "x" * 500)  # some 150 MB of text
     world.put((0, "warms up", "2000-01-01 00:00:00"))
-    output, _ = child(PEAK, tmp_path).communicate()
-    rows, megabytes = map(int, output.split())
+    rows, megabytes = peak_of(tmp_path, "watermark")
     assert rows == 300_000
     # The whole table at once takes some 900. What the allocators hold back depends on the machine's
     # other work: 120,000 and 480,000 rows were seen to take 285 and 324 MB.
     assert megabytes < 450
+
+
+def test_memory_does_not_grow_with_the_width_of_the_rows(tmp_path: Path) -> None:
+    """A whole read is compared in buckets of so many rows; their bytes must not count."""
+    world = make_world(tmp_path)
+    fill(world, 5_000, "x" * 100_000)  # some 500 MB, in one bucket
+    world.put((0, "warms up", "2000-01-01 00:00:00"))
+    rows, megabytes = peak_of(tmp_path, "snapshot")
+    assert rows == 5_000
+    assert megabytes < 250

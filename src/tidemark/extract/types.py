@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from tidemark.errors import SourceError, shown
 
-BATCH_BYTES = 128 * 2**20
+BATCH_BYTES = 32 * 2**20
 
 
 def size_of(rows: Sequence[Sequence[Any]]) -> int:
