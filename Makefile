@@ -72,4 +72,6 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m tidemark.jars
 	@echo "set-up: an archive of Java classes (about a minute, once; it saves ten seconds a job)"
 	@$(BIN)/python -m tidemark.spark.class_archive
+	@echo "set-up: an empty database for Airflow (about ten seconds, once; it saves as much a home)"
+	@$(BIN)/python -m tidemark.home
 	@touch $(READY)

@@ -1,8 +1,8 @@
 """What a run costs after 1 % of a large table has changed, beside the initial load: `make bench`.
 
 A table of a real PostgreSQL server is loaded once and then read again by each strategy, after some
-of its rows have moved on. Both are measured up to the stored watermark; what follows bronze, in
-Spark, is proportional to the rows published.
+of its rows have moved on: to bronze and the stored watermark, then silver and gold (SCD type 2) by
+`spark-submit` on this machine, as a Dag's run does it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import platform
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -20,14 +21,18 @@ from postgres import server
 
 from tidemark.ingest import TableJob, advance_watermark, copy_to_bronze, lookup_watermark
 from tidemark.layout import Lake
-from tidemark.metadata import load_source
+from tidemark.metadata import Source, load_source
+from tidemark.rebuild_command import spark_job
+from tidemark.settings import load_settings
 from tidemark.storage import open_store
 
 _YAML = """
 source: {{connection: bench}}
 tables:
-  wide: {{schema: public, key: id, cursor: changed_at, strategy: {strategy}}}
+  wide:
+    {{schema: public, key: id, cursor: changed_at, strategy: {strategy}, gold: {{scd: 2}}}}
 """
+_STEPS = ("bronze", "silver", "gold")
 _CREATE = """
 DROP TABLE IF EXISTS wide;
 CREATE TABLE wide (
@@ -59,25 +64,30 @@ def main() -> None:
     )
     with server() as url:
         for strategy in ("watermark", "snapshot"):
-            ratios = [_measure(url, strategy, args.rows) for _ in range(args.repeats)]
-            print(
-                f"{strategy:<10} incremental / initial {statistics.median(ratios):.3f} (median of "
-                f"{args.repeats}, {min(ratios):.3f} to {max(ratios):.3f})"
-            )
+            both = [_measure(url, strategy, args.rows) for _ in range(args.repeats)]
+            for step in (*_STEPS, "whole run"):
+                _print_ratio(
+                    f"{strategy} {step}", [later[step] / first[step] for first, later in both]
+                )
 
 
-def _measure(url: str, strategy: str, rows: int) -> float:
+def _print_ratio(title: str, ratios: list[float]) -> None:
+    print(
+        f"{title:<20} incremental / initial {statistics.median(ratios):.3f} (median of "
+        f"{len(ratios)}, {min(ratios):.3f} to {max(ratios):.3f})",
+        flush=True,
+    )
+
+
+def _measure(url: str, strategy: str, rows: int) -> tuple[dict[str, float], dict[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
         _execute(url, _CREATE.format(rows=rows))
         path = Path(folder) / "bench.yaml"
         path.write_text(_YAML.format(strategy=strategy))
-        table = load_source(path).tables["wide"]
-        job = TableJob(open_store(folder), Lake(folder), table, "bench", url)
-        initial = _run(job, rows)
+        source = load_source(path)
+        initial = _run(url, source, folder, rows)
         _execute(url, _CHANGE)
-        incremental = _run(job, rows // 100)
-    print(f"  {strategy:<10} initial {initial:6.2f} s   incremental {incremental:6.2f} s")
-    return incremental / initial
+        return initial, _run(url, source, folder, rows // 100)
 
 
 def _execute(url: str, statements: str) -> None:
@@ -86,15 +96,31 @@ def _execute(url: str, statements: str) -> None:
             connection.execute(statement.encode())
 
 
-def _run(job: TableJob, wanted: int) -> float:
-    begin = time.perf_counter()
+def _run(url: str, source: Source, folder: str, wanted: int) -> dict[str, float]:
+    lake = Lake(f"{folder}/lake")
+    job = TableJob(open_store(lake.root), lake, source.tables["wide"], "bench", url)
+    layer = spark_job(load_settings(), source, "local[*]")
+    seconds = {
+        "bronze": _timed(lambda: _copy(job, wanted)),
+        "silver": _timed(lambda: layer("silver", lake, ["wide"])),
+        "gold": _timed(lambda: layer("gold", lake, ["wide"])),
+    }
+    print(f"  {wanted:>9,} rows", *(f"{step} {taken:.1f} s" for step, taken in seconds.items()))
+    return seconds | {"whole run": sum(seconds.values())}
+
+
+def _copy(job: TableJob, wanted: int) -> None:
     copied = copy_to_bronze(job, lookup_watermark(job))
     advance_watermark(job, copied)
-    seconds = time.perf_counter() - begin
     if copied["rows"] != wanted:
         message = f"{copied['rows']} rows published, {wanted} expected"
         raise SystemExit(message)
-    return seconds
+
+
+def _timed(step: Callable[[], None]) -> float:
+    begin = time.perf_counter()
+    step()
+    return time.perf_counter() - begin
 
 
 if __name__ == "__main__":

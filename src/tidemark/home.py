@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
 from tidemark.errors import TidemarkError
 from tidemark.sample import default_path
-from tidemark.settings import Settings
+from tidemark.settings import Settings, load_settings
 
 # SQLite takes one writer at a time: with Airflow's default of 32 the scheduler ends with
 # "database is locked".
@@ -72,20 +74,44 @@ def connections(settings: Settings) -> dict[str, str]:
 def is_prepared(settings: Settings) -> bool:
     """Tell whether Airflow's database is in the home, whole, and of the Airflow installed here."""
     stamp = _stamp(settings)
-    database = stamp.with_name("airflow.db")
-    return database.is_file() and stamp.is_file() and stamp.read_text() == _airflow_version()
+    return _database(settings).is_file() and stamp.is_file() and stamp.read_text() == _airflow()
 
 
 def prepare(settings: Settings) -> None:
-    """Make Airflow's database in the home, or bring it up to date; about six seconds, once.
+    """Make Airflow's database in the home, or bring it up to date; a new one is copied at once.
 
     Raises:
         TidemarkError: Airflow could not do it; carries its last lines.
     """
     if is_prepared(settings):
         return
-    folder = settings.home / "airflow"
-    folder.mkdir(parents=True, exist_ok=True)
+    database = _database(settings)
+    if empty_database().is_file() and not database.exists():
+        _copy_whole(empty_database(), database)
+    else:
+        _migrate(settings)
+    _stamp(settings).write_text(_airflow())
+
+
+def empty_database() -> Path:
+    """Give the file that the set-up keeps for new homes; it may be absent, which costs seconds."""
+    return Path(sys.prefix) / "share" / "tidemark" / f"airflow-{_airflow()}.db"
+
+
+def make_empty_database() -> None:
+    """Let Airflow make its database once, for `empty_database`.
+
+    Raises:
+        TidemarkError: Airflow could not do it; carries its last lines.
+    """
+    with tempfile.TemporaryDirectory(dir=sys.prefix) as folder:
+        settings = load_settings(os.environ | {"TIDEMARK_HOME": folder})
+        _migrate(settings)
+        _copy_whole(_database(settings), empty_database())
+
+
+def _migrate(settings: Settings) -> None:
+    _database(settings).parent.mkdir(parents=True, exist_ok=True)
     run = subprocess.run(
         [airflow_command(), "db", "migrate"],
         env=os.environ | environment(settings),
@@ -95,12 +121,22 @@ def prepare(settings: Settings) -> None:
     )
     if run.returncode:
         message = (
-            f"Airflow's database in {folder} could not be made or brought up to date; move that "
-            "folder away (it holds the record of the runs, not the lake) and run again:\n"
-            f"{run.stderr[-1500:]}"
+            f"Airflow's database in {settings.home / 'airflow'} could not be made or brought up to "
+            "date; move that folder away (it holds the record of the runs, not the lake) and run "
+            f"again:\n{run.stderr[-1500:]}"
         )
         raise TidemarkError(message)
-    _stamp(settings).write_text(_airflow_version())
+
+
+def _copy_whole(file: Path, to: Path) -> None:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = to.with_name(f"{to.name}.{os.getpid()}")
+    shutil.copyfile(file, unfinished)
+    unfinished.replace(to)
+
+
+def _database(settings: Settings) -> Path:
+    return settings.home / "airflow" / "airflow.db"
 
 
 def _stamp(settings: Settings) -> Path:
@@ -108,10 +144,17 @@ def _stamp(settings: Settings) -> Path:
     return settings.home / "airflow" / ".migrated"
 
 
-def _airflow_version() -> str:
+def _airflow() -> str:
     return version("apache-airflow")
 
 
 def airflow_command() -> str:
     """Give the path of this environment's ``airflow``."""
     return str(Path(sys.executable).with_name("airflow"))
+
+
+if __name__ == "__main__":
+    try:
+        make_empty_database()
+    except TidemarkError as error:
+        sys.exit(str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,8 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.chmod(0o755)
     monkeypatch.setattr(home, "airflow_command", lambda: str(program))
     monkeypatch.setattr(home, "version", lambda _: "3.3.2")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "venv"))
+    (tmp_path / "venv").mkdir()
     return notes
 
 
@@ -40,6 +43,36 @@ def test_the_database_is_made_once(settings: Settings, calls: Path) -> None:
     home.prepare(settings)
     assert home.is_prepared(settings)
     assert calls.read_text() == "db migrate\n"
+
+
+def test_a_new_home_gets_the_database_that_the_set_up_made(settings: Settings, calls: Path) -> None:
+    home.make_empty_database()
+    home.empty_database().write_text("made by the set-up")
+    home.prepare(settings)
+    assert home.is_prepared(settings)
+    assert (settings.home / "airflow" / "airflow.db").read_text() == "made by the set-up"
+    assert calls.read_text() == "db migrate\n"
+
+
+def test_a_database_that_holds_runs_is_migrated_and_never_replaced(
+    settings: Settings, calls: Path
+) -> None:
+    home.make_empty_database()
+    database = settings.home / "airflow" / "airflow.db"
+    database.parent.mkdir(parents=True)
+    database.write_text("of an earlier Airflow")
+    home.prepare(settings)
+    assert database.read_text() == "of an earlier Airflow"
+    assert calls.read_text() == "db migrate\n" * 2
+
+
+@pytest.mark.usefixtures("calls")
+def test_the_set_up_says_why_airflow_made_no_database(tmp_path: Path) -> None:
+    (tmp_path / "broken").touch()
+    with pytest.raises(TidemarkError, match="no such revision"):
+        home.make_empty_database()
+    assert not home.empty_database().exists()
+    assert list((tmp_path / "venv").iterdir()) == []
 
 
 def test_a_migration_that_did_not_end_is_done_again(

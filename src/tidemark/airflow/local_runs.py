@@ -1,8 +1,8 @@
 """Run a Dag again and again in one process, as ``airflow dags test`` does, on request.
 
 A child process of the demo: a request is a line of JSON on standard input, an answer one on
-standard output. Airflow's start costs twenty seconds; here it is paid once, while another process
-makes Airflow's database. What Airflow prints goes to standard error.
+standard output. Airflow's start costs many seconds; here it is paid once. What Airflow prints goes
+to standard error.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import os
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TextIO
 
 import httpx
@@ -41,14 +40,10 @@ def main() -> None:
 
 
 def _ready(dag_id: str) -> DAG:
-    # Not before Airflow is imported: its first import in a home writes airflow.cfg, and two
-    # processes must not do that at once.
-    with ThreadPoolExecutor(1) as pool:
-        prepared = pool.submit(prepare, load_settings())
-        folder = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
-        bag = DagBag(dag_folder=folder)
-        _warm_up()
-        prepared.result()
+    prepare(load_settings())
+    folder = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
+    bag = DagBag(dag_folder=folder)
+    _warm_up()
     if dag_id not in bag.dags:
         message = f"no Dag {dag_id!r} in {folder}: {bag.import_errors}"
         raise TidemarkError(message)
