@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tidemark import report, sample
+from tidemark import report, sample, warm_spark
 from tidemark.adf_rule import SourceState, after_plain_watermark, compare, read_silver, read_source
 from tidemark.demo_text import StageLine, summary
 from tidemark.errors import TidemarkError
@@ -226,6 +226,7 @@ def _dag_process(settings: Settings, smtp: str) -> Iterator[DagProcess]:
                 process.stdin.close()
             process.terminate()
             _end(process)
+            warm_spark.end(settings.warm_spark_folder)
 
 
 def _end(process: subprocess.Popen[str]) -> None:

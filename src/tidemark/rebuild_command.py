@@ -5,20 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tidemark import rebuild as rebuilding
 from tidemark.errors import ConfigError, LakeError, PipelineError
-from tidemark.jars import spark_submit
 from tidemark.layout import Lake
 from tidemark.metadata import Source, load_source, source_file
 from tidemark.settings import Settings
 from tidemark.spark_conf import conf_for, job_variables
 from tidemark.suggestions import did_you_mean
 from tidemark.swap import Swap, unfinished
+from tidemark.warm_spark import run_job
 
 _HELP = """\
 Build a source's silver and gold anew from bronze alone: after a cleaning rule, an expectation or
@@ -114,32 +113,27 @@ def spark_job(settings: Settings, source: Source, master: str) -> rebuilding.Job
                 "--report": str(report),
             }
             words = [word for pair in arguments.items() for word in pair]
-            code = _submit([str(settings.jobs_folder / f"{layer}.py"), *words], master, errors)
+            words = [str(settings.jobs_folder / f"{layer}.py"), *words]
+            code = _submit(words, master, settings.warm_spark_folder, errors)
             if code:
                 raise PipelineError(_failure(layer, report, errors.read_text(errors="replace")))
 
     return job
 
 
-def _submit(job: list[str], master: str, errors: Path) -> int:
-    conf = [
-        word for name, value in conf_for(master).items() for word in ("--conf", f"{name}={value}")
-    ]
-    command = [spark_submit(), "--master", master, *conf, *job]
+def _submit(job: list[str], master: str, warm: Path, errors: Path) -> int:
+    conf = conf_for(master) | {"spark.master": master}
     environment = os.environ | job_variables(os.environ, master)
     try:
-        with (
-            errors.open("w") as stderr,
-            subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment
-            ) as process,
-        ):
-            for line in process.stdout or ():
-                print(f"  {line}", end="", flush=True)
+        with errors.open("w") as stderr:
+            return run_job(job, conf, environment, warm, _show, stderr=stderr)
     except FileNotFoundError as error:
         message = f"{error.filename} is not installed; install `tidemark[spark]` here"
         raise ConfigError(message) from error
-    return process.returncode
+
+
+def _show(line: str) -> None:
+    print(f"  {line}", flush=True)
 
 
 def _failure(layer: str, report: Path, errors: str) -> str:

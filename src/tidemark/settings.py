@@ -41,6 +41,11 @@ class Settings:
         """The folder of the gold pipeline's source files."""
         return self.project / "dlt"
 
+    @property
+    def warm_spark_folder(self) -> Path:
+        """The folder of the Java machine that waits for the next Spark job on this machine."""
+        return self.home / "spark" / "warm"
+
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Read the settings; relative paths count from the project's folder."""

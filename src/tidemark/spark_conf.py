@@ -36,7 +36,7 @@ LOCAL_CONF: dict[str, str] = {
     "spark.ui.showConsoleProgress": "false",
 }
 # The first compiler tier alone, and the collector that starts no threads of its own.
-LOCAL_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xmn350m"
+LOCAL_JAVA_OPTIONS = "-XX:+UseSerialGC -Xmn350m"
 
 
 def is_local(master: str) -> bool:

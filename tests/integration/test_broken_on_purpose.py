@@ -16,6 +16,8 @@ import polars as pl
 import pytest
 from home_harness import DagRuns, Home, wait_until
 
+from tidemark import warm_spark
+
 CONFIG = """
 source: {connection: spotify_sql, schema: dbo}
 schedule: "@daily"
@@ -75,6 +77,7 @@ def _cell(home: Home, relative: str, key: str, value: int, column: str) -> list[
 def test_nothing_pending_starts_no_java_process(home: Home, dag: DagRuns) -> None:
     before = _java_starts(home)
     assert before, "the first run must have started Spark, or this test shows nothing"
+    warm_spark.end(home.path / "spark" / "warm")  # or nobody would need to start one
     ended = dag.run()
     assert ended.state == "success"
     assert (ended.tasks["silver"], ended.tasks["gold"]) == ("skipped", "skipped")
@@ -122,11 +125,10 @@ def test_killed_in_the_middle_of_silver_and_run_again_nothing_is_lost_or_doubled
     )
     changes = home.lake / "silver" / "DimUser_changes" / "_delta_log"
     commits = len(list(changes.glob("*.json")))
-    begun = len(_java_starts(home))
     # Airflow ends with it.
     with home.dag() as killed:
         killed.start()
-        _kill_when(lambda: len(list(changes.glob("*.json"))) > commits, home, begun)
+        _kill_when(lambda: len(list(changes.glob("*.json"))) > commits, home)
     merged = set(_cell(home, "silver/DimUser", "user_id", 1, "country"))
     assert dag.run().state == "success"
     users = pl.read_delta(str(home.lake / "silver" / "DimUser"))
@@ -140,14 +142,15 @@ def test_killed_in_the_middle_of_silver_and_run_again_nothing_is_lost_or_doubled
     assert kept.select("user_id", "_sequence").is_unique().all()
 
 
-def _kill_when(happened: Any, home: Home, begun: int) -> None:
+def _kill_when(happened: Any, home: Home) -> None:
     """Kill Spark's JVM, without a word, as soon as something has happened in the lake."""
     limit = time.monotonic() + 600
     while not happened():
         assert time.monotonic() < limit, "silver never wrote its changes"
         time.sleep(0.01)
-    for process in _java_starts(home)[begun:]:
-        if Path(f"/proc/{process}").exists():
+    for process in _java_starts(home):
+        command = Path(f"/proc/{process}/cmdline")
+        if command.exists() and b"org.apache.spark" in command.read_bytes():
             os.kill(int(process), signal.SIGKILL)
 
 

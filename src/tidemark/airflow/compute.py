@@ -1,9 +1,12 @@
-"""Silver and gold on Spark: one spark-submit for all pending tables of a source."""
+"""Silver and gold on Spark: one job for all pending tables of a source."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
+import subprocess
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -16,12 +19,16 @@ from tidemark import report
 from tidemark.errors import ConfigError, PipelineError
 from tidemark.metadata import Source
 from tidemark.settings import Settings, load_settings
-from tidemark.spark_conf import conf_for, job_variables
+from tidemark.spark_conf import conf_for, is_local, job_variables
 from tidemark.storage import open_store
+from tidemark.warm_spark import run_job
+
+logger = logging.getLogger(__name__)
 
 Layer = Literal["silver", "gold"]
 
 SPARK_CONNECTION = "tidemark_spark"
+_LAST_LINES = 20
 _INSTALL = "install `tidemark[spark]` there, in the environment that Airflow runs in"
 
 
@@ -44,6 +51,7 @@ class SparkJob(SparkSubmitOperator):
             **options,
         )
         self.layer = layer
+        self._process: subprocess.Popen[str] | None = None
 
     template_fields = (*SparkSubmitOperator.template_fields, "report_path")
 
@@ -56,12 +64,15 @@ class SparkJob(SparkSubmitOperator):
             AirflowException: The job was killed. Transient: it may do everything twice.
         """
         master = require_connection()
-        # Looked up here and not where the Dag is parsed, which may be another machine.
-        self.env_vars = job_variables(os.environ, master)
-        self.conf = conf_for(master)
         Path(self.report_path).parent.mkdir(parents=True, exist_ok=True)
         try:
-            super().execute(context)
+            if is_local(master):
+                self._run_here(master)
+            else:
+                # Looked up here and not where the Dag is parsed, which may be another machine.
+                self.env_vars = job_variables(os.environ, master)
+                self.conf = conf_for(master)
+                super().execute(context)
         except FileNotFoundError as error:
             message = f"{self.layer}: {error.filename} is not installed on this worker: {_INSTALL}"
             raise ConfigError(message) from error
@@ -72,6 +83,33 @@ class SparkJob(SparkSubmitOperator):
                 raise
             raise PipelineError(reason) from error
         self._record(context)
+
+    def on_kill(self) -> None:
+        """End the job with the task."""
+        if self._process is not None:
+            self._process.kill()
+        else:
+            super().on_kill()
+
+    def _run_here(self, master: str) -> None:
+        last: deque[str] = deque(maxlen=_LAST_LINES)
+
+        def show(line: str) -> None:
+            last.append(line)
+            logger.info(line)
+
+        code = run_job(
+            [self.application, *(self.application_args or ())],
+            conf_for(master) | {"spark.master": master},
+            os.environ | job_variables(os.environ, master),
+            load_settings().warm_spark_folder,
+            show,
+            started=lambda process: setattr(self, "_process", process),
+        )
+        if code:
+            said = "\n".join(last)
+            message = f"Cannot execute: {self.name}. Error code is: {code}.\nLast lines:\n{said}"
+            raise AirflowException(message)
 
     def _record(self, context: Context) -> dict[str, Any]:
         """Move the job's report into the run's report."""

@@ -22,7 +22,7 @@ from tidemark.spark.autocdc import Target
 from tidemark.spark.explain import explained
 from tidemark.spark.flow import Flow, FlowCounts, run_flow
 from tidemark.spark.graph import ChangeFlow, Graph, load_graph
-from tidemark.spark.session import tables_at_once
+from tidemark.spark.session import suit_to, tables_at_once
 from tidemark.spark.views import ViewResult, compute_views
 from tidemark.suggestions import did_you_mean
 
@@ -109,6 +109,7 @@ def run_pipeline(
     views = folder / "views" / f"{source.name}.py"
     graph = load_graph([folder / "scd.py", *([views] if views.is_file() else [])])
     flows, unknown = _chosen(graph, source, tables)
+    suit_to(spark, [lake.url(lake.changes(name)) for name in tables])
     with ThreadPoolExecutor(tables_at_once(spark)) as pool:
         done = list(pool.map(lambda flow: _run(_flow(graph, lake, flow)), flows.values()))
     outcome = dict(zip(flows, done, strict=True))

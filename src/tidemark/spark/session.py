@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
@@ -13,6 +14,7 @@ from tidemark.spark_conf import conf_for
 # Spark's warnings (native libraries, loopback address, window without partition) are about the
 # machine, not about the data; what a job has to say it prints itself.
 LOG_LEVEL = "ERROR"
+_FEW_BYTES = 2 * 2**20  # of Parquet: some twenty thousand rows
 
 
 def build_session(app_name: str, master: str | None = None) -> SparkSession:
@@ -38,6 +40,30 @@ def build_session(app_name: str, master: str | None = None) -> SparkSession:
         if key not in submitted:
             builder = builder.config(key, value)
     return builder.getOrCreate()
+
+
+def suit_to(session: SparkSession, folders: Iterable[str]) -> None:
+    """Let Spark generate code where there is enough work for it.
+
+    For a few thousand rows that costs more than it saves, so on a laptop it is off at first
+    (`tidemark.spark_conf`); for a hundred thousand, going without takes three times as long.
+
+    Args:
+        session: The session.
+        folders: URLs of what the work is proportional to.
+    """
+    if session.conf.get("spark.sql.codegen.factoryMode") != "NO_CODEGEN":
+        return
+    if sum(_size(session, folder) for folder in folders) > _FEW_BYTES:
+        session.conf.set("spark.sql.codegen.factoryMode", "FALLBACK")
+        session.conf.set("spark.sql.codegen.wholeStage", "true")
+
+
+def _size(session: SparkSession, folder: str) -> int:
+    context = session.sparkContext
+    path = context._jvm.org.apache.hadoop.fs.Path(folder)  # type: ignore[union-attr]  # noqa: SLF001
+    files = path.getFileSystem(context._jsc.hadoopConfiguration())  # noqa: SLF001
+    return int(files.getContentSummary(path).getLength()) if files.exists(path) else 0
 
 
 def tables_at_once(session: SparkSession) -> int:

@@ -19,7 +19,7 @@ from tidemark.pending import bronze_snapshot, mark_silver_done, silver_version
 from tidemark.spark.bronze_stream import FILE, META, StreamSchema, bronze_stream, stream_schema
 from tidemark.spark.explain import explained
 from tidemark.spark.rules import TableRule, cleaned, find_rule
-from tidemark.spark.session import tables_at_once
+from tidemark.spark.session import suit_to, tables_at_once
 from tidemark.spark.silver_merge import Batch, BatchFacts, SilverTable, ranked, write_batch
 from tidemark.spark.stream import drain, stream_id
 from tidemark.storage import Store, open_store
@@ -84,6 +84,7 @@ def run_silver(
             return TableResult(status="failed", error=message)
         return _Job(spark, open_store(lake_root), lake, by_name[name], path).run()
 
+    suit_to(spark, [lake.url(lake.bronze_folder(name)) for name in tables])
     with as_a_run(lake, source.name), ThreadPoolExecutor(tables_at_once(spark)) as pool:
         return dict(zip(tables, pool.map(one, tables), strict=True))
 

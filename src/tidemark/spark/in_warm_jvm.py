@@ -1,0 +1,33 @@
+"""Run a job's script in a Java machine that served other jobs before, and leave it clean.
+
+The script runs as it would under spark-submit. Delta's tables are looked at anew, because a folder
+may have been swapped for another since; the Spark context ends with the script.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+from pyspark import SparkContext
+
+
+def main() -> None:
+    """Run the script that the arguments name; its exit code is this process's own."""
+    script = sys.argv[1]
+    sys.argv = sys.argv[1:]
+    sys.path[0] = str(Path(script).parent)
+    SparkContext._ensure_initialized()  # noqa: SLF001  the only way to the JVM before a context
+    jvm = SparkContext._jvm  # noqa: SLF001
+    if jvm is not None:
+        jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
+    try:
+        runpy.run_path(script, run_name="__main__")
+    finally:
+        if SparkContext._active_spark_context is not None:  # noqa: SLF001
+            SparkContext._active_spark_context.stop()  # noqa: SLF001
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""Jobs that share a Java machine, each a process of its own: real processes, a real Spark."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tidemark import warm_spark
+from tidemark.spark_conf import conf_for, job_variables
+
+MASTER = "local[1]"
+BEGIN = """
+import sys, time
+from pathlib import Path
+from pyspark import SparkContext
+from tidemark.spark.session import build_session
+spark = build_session("job")
+jvm = SparkContext._jvm
+print("java", jvm.java.lang.ProcessHandle.current().pid(), flush=True)
+"""
+WAIT = BEGIN + "Path(sys.argv[1]).touch()\nwhile True: spark.range(10).count(); time.sleep(0.05)\n"
+CALLER = """
+import os, sys
+from pathlib import Path
+from tidemark import warm_spark
+from tidemark.spark_conf import conf_for, job_variables
+conf = conf_for("local[1]") | {"spark.master": "local[1]"}
+environ = os.environ | job_variables(os.environ, "local[1]")
+warm_spark.run_job(sys.argv[2:], conf, environ, Path(sys.argv[1]), print)
+"""
+
+
+@dataclass
+class Jobs:
+    """A folder for a machine, and scripts to run in it."""
+
+    path: Path
+    said: list[str] = field(default_factory=list)
+    process: subprocess.Popen[str] | None = None
+
+    @property
+    def folder(self) -> Path:
+        return self.path / "warm"
+
+    def script(self, text: str) -> Path:
+        file = self.path / f"job{len(list(self.path.glob('job*')))}.py"
+        file.write_text(text)
+        return file
+
+    def run(self, text: str, *arguments: str, **conf: str) -> int:
+        """Run a script; what it prints is in `said`."""
+        self.said = []
+        return warm_spark.run_job(
+            [str(self.script(text)), *arguments],
+            conf_for(MASTER) | {"spark.master": MASTER} | conf,
+            os.environ | job_variables(os.environ, MASTER),
+            self.folder,
+            self.said.append,
+            started=lambda process: setattr(self, "process", process),
+        )
+
+    def java(self) -> int:
+        """Give the Java process of the last job."""
+        return next(int(line.split()[1]) for line in self.said if line.startswith("java "))
+
+
+def until(happened: Callable[[], object], what: str) -> None:
+    limit = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < limit, what
+        time.sleep(0.02)
+
+
+def lives(process: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Iterator[Jobs]:
+    made = Jobs(tmp_path)
+    yield made
+    warm_spark.end(made.folder)
+
+
+def test_a_job_starts_in_the_machine_that_the_last_one_left_and_finds_nothing_else_of_it(
+    jobs: Jobs, tmp_path: Path
+) -> None:
+    table, other = str(tmp_path / "table"), str(tmp_path / "other")
+    first = (
+        f"spark.range(3).write.format('delta').save({table!r})\n"
+        "spark.range(1).createOrReplaceTempView('left_behind')\n"
+        "spark.conf.set('spark.sql.shuffle.partitions', '7')\n"
+        "print(spark.sparkContext.applicationId)\n"
+    )
+    assert jobs.run(BEGIN + first) == 0, jobs.said
+    java, application = jobs.java(), jobs.said[-1]
+    # Another table takes the first one's place, with fewer versions and other rows.
+    again = f"spark.range(5).write.format('delta').save({other!r})\n"
+    assert jobs.run(BEGIN + again) == 0, jobs.said
+    shutil.rmtree(table)
+    Path(other).rename(table)
+    second = (
+        "print(spark.sparkContext.applicationId, spark.catalog.tableExists('left_behind'),\n"
+        "  spark.conf.get('spark.sql.shuffle.partitions'),\n"
+        f"  spark.read.format('delta').load({table!r}).count())\n"
+    )
+    assert jobs.run(BEGIN + second) == 0, jobs.said
+    assert jobs.java() == java
+    said = jobs.said[-1].split()
+    assert said[0] != application
+    assert said[1:] == ["False", "2", "5"]
+    assert warm_spark.read(jobs.folder) is not None
+    assert oct((jobs.folder / "machine.json").stat().st_mode)[-3:] == "600"
+
+
+def test_a_job_that_fails_says_why_and_the_machine_stays(jobs: Jobs) -> None:
+    assert jobs.run(BEGIN + "print(undefined)") == 1
+    java = jobs.java()
+    assert any("NameError" in line for line in jobs.said)
+    assert jobs.run(BEGIN + "sys.exit(1)") == 1
+    assert jobs.run(BEGIN) == 0
+    assert jobs.java() == java
+
+
+def test_another_setting_or_an_idle_while_ends_the_machine(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert jobs.run(BEGIN) == 0
+    java = jobs.java()
+    monkeypatch.setattr(warm_spark, "IDLE_SECONDS", 1.0)
+    assert jobs.run(BEGIN, **{"spark.driver.memory": "1100m"}) == 0
+    other = jobs.java()
+    assert other != java
+    assert not lives(java)
+    until(lambda: not lives(other), "an idle machine goes on living")
+    until(lambda: warm_spark.read(jobs.folder) is None, "its secret stays behind")
+
+
+def test_a_second_job_meanwhile_gets_a_machine_of_its_own(jobs: Jobs, tmp_path: Path) -> None:
+    first = Jobs(tmp_path)
+    ready = tmp_path / "ready"
+    thread = threading.Thread(target=lambda: first.run(WAIT, str(ready)))
+    thread.start()
+    until(ready.exists, "the first job never began")
+    assert jobs.run(BEGIN) == 0, jobs.said
+    assert jobs.java() != first.java()
+    assert lives(first.java())
+    assert first.process is not None
+    first.process.kill()
+    thread.join()
+
+
+def test_a_killed_job_takes_the_machine_along(jobs: Jobs, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+
+    def kill() -> None:
+        until(ready.exists, "the job never began")
+        assert jobs.process is not None
+        jobs.process.kill()
+
+    threading.Thread(target=kill).start()
+    assert jobs.run(WAIT, str(ready)) == -signal.SIGKILL
+    assert not lives(jobs.java())
+    assert jobs.run(BEGIN) == 0
+
+
+def test_a_killed_machine_is_told_from_a_job_that_failed(jobs: Jobs, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+
+    def kill() -> None:
+        until(ready.exists, "the job never began")
+        os.kill(jobs.java(), signal.SIGKILL)
+
+    threading.Thread(target=kill).start()
+    assert jobs.run(WAIT, str(ready)) == warm_spark.KILLED
+    assert jobs.run(BEGIN) == 0
+
+
+def test_who_runs_a_job_may_be_killed_and_leaves_nothing_running(
+    jobs: Jobs, tmp_path: Path
+) -> None:
+    ready, said = tmp_path / "ready", tmp_path / "said"
+    with said.open("w") as output:
+        caller = subprocess.Popen(
+            [sys.executable, "-c", CALLER, jobs.folder, jobs.script(WAIT), ready],
+            stdout=output,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        until(ready.exists, "the job never began")
+        machine = warm_spark.read(jobs.folder)
+        assert machine is not None
+        assert machine.lent
+        caller.kill()
+        caller.wait()
+    until(lambda: not warm_spark._is_kept(jobs.folder), "the machine goes on")
+    left = subprocess.run(["pgrep", "-f", str(ready)], capture_output=True, text=True, check=False)
+    until(lambda: not any(lives(int(p)) for p in left.stdout.split()), "the job goes on")
+    assert jobs.run(BEGIN) == 0, jobs.said
