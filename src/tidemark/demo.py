@@ -10,21 +10,24 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tidemark import report, sample, warm_spark
+from tidemark import report, sample
 from tidemark.adf_rule import SourceState, after_plain_watermark, compare, read_silver, read_source
 from tidemark.demo_text import StageLine, summary
 from tidemark.errors import TidemarkError
-from tidemark.home import connections, environment
+from tidemark.home import LOCAL_MASTER, connections, environment
 from tidemark.mail_server import MailServer
 from tidemark.metadata import Source, load_source
 from tidemark.settings import Settings
+from tidemark.spark_conf import conf_for, job_variables, small_job
 from tidemark.storage import open_store
+from tidemark.warm_spark import end as end_machine
+from tidemark.warm_spark import run_job
 
 _DAG = "spotify"
 _POLL_SECONDS = 0.2
@@ -218,6 +221,7 @@ def _dag_process(settings: Settings, smtp: str) -> Iterator[DagProcess]:
             dag = DagProcess(settings, process)
             began = time.monotonic()
             print("Airflow starts", end="", flush=True)
+            _warm_up_spark(settings, smtp)
             dag.wait_ready()
             print(f"{time.monotonic() - began:>49.0f} s")
             yield dag
@@ -226,7 +230,20 @@ def _dag_process(settings: Settings, smtp: str) -> Iterator[DagProcess]:
                 process.stdin.close()
             process.terminate()
             _end(process)
-            warm_spark.end(settings.warm_spark_folder)
+            end_machine(settings.warm_spark_folder)
+
+
+def _warm_up_spark(settings: Settings, smtp: str) -> None:
+    """Start Spark beside Airflow, on another core. If it fails, the first run will say why."""
+    environ = _variables(settings, smtp)
+    conf = conf_for(LOCAL_MASTER) | {"spark.master": LOCAL_MASTER}
+    environ |= job_variables(environ, LOCAL_MASTER)
+
+    def warm_up() -> None:
+        with suppress(OSError):
+            run_job([small_job()], conf, environ, settings.warm_spark_folder, lambda _line: None)
+
+    threading.Thread(target=warm_up, daemon=True).start()
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -19,6 +19,7 @@ from tidemark.settings import Settings, load_settings
 # "database is locked".
 _PARALLELISM = "4"
 DEFAULT_PORT = 8080
+LOCAL_MASTER = "local[*]"
 
 
 def environment(settings: Settings, port: int = DEFAULT_PORT) -> dict[str, str]:
@@ -66,7 +67,7 @@ def connections(settings: Settings) -> dict[str, str]:
             "conn_type": "sqlite",
             "host": str(default_path(settings.home)),
         },
-        "AIRFLOW_CONN_TIDEMARK_SPARK": {"conn_type": "spark", "host": "local[*]"},
+        "AIRFLOW_CONN_TIDEMARK_SPARK": {"conn_type": "spark", "host": LOCAL_MASTER},
     }
     return {name: json.dumps(value) for name, value in values.items()}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from tidemark.jars import class_archive, jar_folder, submit_variables
 
@@ -15,10 +16,10 @@ COMMON_CONF: dict[str, str] = {
     "spark.sql.parquet.inferTimestampNTZ.enabled": "false",
 }
 # For a laptop's `local[*]` alone: the defaults are made for a cluster (200 shuffle partitions, 50
-# partitions to read a Delta log) and cost seconds on small data. The JVM lives for half a minute:
-# what is compiled, generated, planned anew or checked for each query costs more than it saves, and
-# Hadoop's other way to write a checkpoint starts two processes for each file. For millions of
-# rows, give the connection a cluster's master.
+# partitions to read a Delta log) and cost seconds on small data. The JVM lives for a minute or two:
+# what is generated (`session.suit_to` turns that back on for much data), planned anew or checked
+# for each query costs more than it saves, and Hadoop's other way to write a checkpoint starts two
+# processes for each file. For many millions of rows, give the connection a cluster's master.
 LOCAL_CONF: dict[str, str] = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
@@ -35,7 +36,7 @@ LOCAL_CONF: dict[str, str] = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
 }
-# The first compiler tier alone, and the collector that starts no threads of its own.
+# The collector that starts no threads of its own.
 LOCAL_JAVA_OPTIONS = "-XX:+UseSerialGC -Xmn350m"
 
 
@@ -57,6 +58,11 @@ def conf_for(master: str) -> dict[str, str]:
     on_class_path = {"spark.driver.extraClassPath": os.pathsep.join(jars)} if jars else {}
     java = {"spark.driver.extraJavaOptions": _java_options()}
     return COMMON_CONF | LOCAL_CONF | java | on_class_path
+
+
+def small_job() -> str:
+    """Give the path of a script that does once what the jobs do, without any data of ours."""
+    return str(Path(__file__).parent / "spark" / "small_job.py")
 
 
 def job_variables(environ: Mapping[str, str], master: str) -> dict[str, str]:
