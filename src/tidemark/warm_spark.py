@@ -22,7 +22,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
@@ -57,7 +57,7 @@ class Machine:
     token: str
     key: str
     port: int
-    secret: str
+    secret: str = field(repr=False)
     lent: bool = False
 
 
@@ -225,7 +225,12 @@ def _run(
     stderr: IO[str] | int,
 ) -> int:
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=stderr, env=dict(environ), text=True, bufsize=1
+        command,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        env=dict(environ),
+        encoding="utf-8",
+        errors="replace",
     )
     started(process)
     try:
