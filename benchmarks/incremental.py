@@ -25,6 +25,7 @@ from tidemark.metadata import Source, load_source
 from tidemark.rebuild_command import spark_job
 from tidemark.settings import load_settings
 from tidemark.storage import open_store
+from tidemark.warm_spark import end as end_machine
 
 _YAML = """
 source: {{connection: bench}}
@@ -99,7 +100,9 @@ def _execute(url: str, statements: str) -> None:
 def _run(url: str, source: Source, folder: str, wanted: int) -> dict[str, float]:
     lake = Lake(f"{folder}/lake")
     job = TableJob(open_store(lake.root), lake, source.tables["wide"], "bench", url)
-    layer = spark_job(load_settings(), source, "local[*]")
+    settings = load_settings()
+    end_machine(settings.warm_spark_folder)  # each run starts Spark itself
+    layer = spark_job(settings, source, "local[*]")
     seconds = {
         "bronze": _timed(lambda: _copy(job, wanted)),
         "silver": _timed(lambda: layer("silver", lake, ["wide"])),

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from tidemark.buckets import DIGEST
 from tidemark.errors import LakeError
+from tidemark.lake_tables import read_batches
 from tidemark.layout import Lake, sequence_of
 from tidemark.storage import Store
 from tidemark.whole_table import known_keys
@@ -89,8 +90,7 @@ def _from_silver(table: LakeTable) -> Iterator[pa.RecordBatch]:
     from deltalake import DeltaTable  # noqa: PLC0415  # only a full reload needs it
 
     with silver_explained(table) as url:
-        dataset = DeltaTable(url).to_pyarrow_dataset()
-        for batch in dataset.to_batches(columns=table.key.names, batch_size=_BATCH_ROWS):
+        for batch in read_batches(DeltaTable(url), table.key.names, _BATCH_ROWS):
             yield known_keys(_typed(batch, table.key), table.key.names, None)
 
 

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import polars as pl
+import pyarrow as pa
 
 from tidemark.errors import LakeError
 from tidemark.layout import Lake
 from tidemark.storage import open_store
+
+# One partition at a time, or memory grows with the machine's cores. And Spark writes a timestamp as
+# 96 bits, which would else be taken for nanoseconds, and these end in 2262.
+_ENGINE = {
+    "datafusion.execution.target_partitions": "1",
+    "datafusion.execution.parquet.coerce_int96": "us",
+}
 
 
 def table_names(lake: Lake) -> dict[str, str]:
@@ -36,6 +45,33 @@ def scan(lake: Lake, name: str) -> pl.LazyFrame:
         there = ", ".join(sorted(names)) or "none yet; run the Dag, or `make demo`"
         raise LakeError(f"table {name!r} is not in the lake {lake.root}{hint} (tables: {there})")
     return pl.scan_delta(open_store(lake.root).root / names[name])
+
+
+def read_batches(
+    table: Any, columns: Sequence[str], rows: int = 50_000
+) -> Iterator[pa.RecordBatch]:
+    """Read columns of a table in batches, with bounded memory and in the types of its schema.
+
+    Delta's own engine reads it, and not Arrow's dataset, which refuses deletion vectors.
+
+    Args:
+        table: A `deltalake.DeltaTable`, in the version in which it was opened.
+        columns: The columns, in the order in which they are wanted.
+        rows: How many rows a batch has at the most.
+
+    Raises:
+        DeltaError, pyarrow.ArrowException: A file can't be read, or a column is not there.
+    """
+    from deltalake import QueryBuilder  # noqa: PLC0415  # `show` does without
+
+    names = ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
+    engine = QueryBuilder({**_ENGINE, "datafusion.execution.batch_size": str(rows)})
+    found = engine.register("lake", table).execute(f"SELECT {names} FROM lake")  # noqa: S608  # quoted
+    types = pa.schema(table.schema().to_arrow())
+    # The engine gives texts and bytes as views, which a hash or a cast may not know.
+    wanted = pa.schema([types.field(name) for name in columns])
+    for batch in pa.RecordBatchReader.from_stream(found):
+        yield batch.cast(wanted)
 
 
 def query(

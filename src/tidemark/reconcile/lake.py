@@ -25,6 +25,7 @@ from tidemark.known_rows import (
     unreadable,
     waiting_for_silver,
 )
+from tidemark.lake_tables import read_batches
 from tidemark.reconcile.judge import DELETED, ORDER, SEQUENCE, newest, resolved, side
 
 BATCH_ROWS = 50_000
@@ -178,13 +179,10 @@ def _silver_rows(lake: LakeSide) -> Iterator[pa.RecordBatch]:
             "a rebuild is swapping its tables in, run again when it has ended"
         )
     with silver_explained(table):
-        dataset = silver.to_pyarrow_dataset()
+        known = {field.name for field in silver.schema().fields}
         names = [*table.key.names, DIGEST, SEQUENCE, *filter(None, [lake.order])]
-        there = [name for name in dict.fromkeys(names) if name in dataset.schema.names]
-        # Without a limit Arrow reads far ahead.
-        for batch in dataset.to_batches(
-            columns=there, batch_size=BATCH_ROWS, batch_readahead=2, fragment_readahead=1
-        ):
+        there = [name for name in dict.fromkeys(names) if name in known]
+        for batch in read_batches(silver, there, BATCH_ROWS):
             yield from _spilled(lake, batch, _carried(lake, batch))
 
 

@@ -15,6 +15,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
 
 from tidemark.errors import PipelineError
+from tidemark.spark.deletion_vectors import enable_when_large
 from tidemark.spark.graph import ChangeFlow
 from tidemark.spark.history import DELETED, SEQUENCE, START, content, newest, versions
 from tidemark.spark.rules import column, quoted
@@ -112,6 +113,7 @@ def merge_newest(events: Events, target: Target) -> None:
     tie = (there == here) & (content(schema, keys, _NEW) > content(schema, keys))
     deleted = sf.col(_NEW + DELETED)
     values: dict[str, str | Column] = {quoted(n): column(_NEW + n) for n in schema.names}
+    enable_when_large(session, target.table)
     with once(session, events.stream, events.number, target.table):
         (
             DeltaTable.forPath(session, target.table)
@@ -147,6 +149,7 @@ def merge_versions(events: Events, target: Target, known: DataFrame | None = Non
     if not DeltaTable.isDeltaTable(session, target.table):
         versions(known, flow.keys, flow.track).write.format("delta").save(target.table)
         return
+    enable_when_large(session, target.table)
     touched = events.rows.select(*map(column, flow.keys))
     new = versions(_of(known, touched, flow.keys), flow.keys, flow.track)
     new = _in_shape(new, target.table)

@@ -54,12 +54,13 @@ def suit_to(session: SparkSession, folders: Iterable[str]) -> None:
     """
     if session.conf.get("spark.sql.codegen.factoryMode") != "NO_CODEGEN":
         return
-    if sum(_size(session, folder) for folder in folders) > _FEW_BYTES:
+    if sum(bytes_in(session, folder) for folder in folders) > _FEW_BYTES:
         session.conf.set("spark.sql.codegen.factoryMode", "FALLBACK")
         session.conf.set("spark.sql.codegen.wholeStage", "true")
 
 
-def _size(session: SparkSession, folder: str) -> int:
+def bytes_in(session: SparkSession, folder: str) -> int:
+    """Say how much lies in a folder, by its URL; 0 if it is not there."""
     context = session.sparkContext
     path = context._jvm.org.apache.hadoop.fs.Path(folder)  # type: ignore[union-attr]  # noqa: SLF001
     files = path.getFileSystem(context._jsc.hadoopConfiguration())  # noqa: SLF001

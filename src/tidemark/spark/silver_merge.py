@@ -17,6 +17,7 @@ from pyspark.sql import functions as sf
 from pyspark.sql.types import StructType
 
 from tidemark.spark.bronze_stream import FILE
+from tidemark.spark.deletion_vectors import enable_when_large
 from tidemark.spark.rules import column, quoted
 from tidemark.spark.stream import once
 
@@ -127,6 +128,7 @@ def write_batch(
     if (batch.number or known is not None) and not DeltaTable.isDeltaTable(session, table.current):
         # It was lost, or an earlier attempt ended before it was made.
         newest = _newest_of_all(session, table)
+    enable_when_large(session, table.current)
     with once(session, batch.stream, batch.number, "current"):
         _merge(newest, table)
     return count
