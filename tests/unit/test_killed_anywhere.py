@@ -45,6 +45,7 @@ WRITERS = {
     "spark.autocdc.merge_versions": SPARK,
     "spark.autocdc.remember_deletes": SPARK,
     "spark.bronze_stream._write": SPARK,
+    "spark.deletion_vectors.enable_when_large": "tests/spark/test_deletion_vectors.py",
     "spark.silver_merge._append": SPARK,
     "spark.silver_merge._merge": SPARK,
     "spark.views._write": SPARK,
@@ -53,8 +54,8 @@ WRITERS = {
     "watermark._update": HERE,
 }
 
-# What the writers are made of; and a lake of its own, made at the set-up.
-_ELSEWHERE = {"storage", "bronze", "spark.class_archive"}
+# What the writers are made of; and a small lake of its own, in a folder that nobody else knows.
+_ELSEWHERE = {"storage", "bronze", "spark.small_job"}
 _WRITING = {"write_if", "publish", "save", "saveAsTable", "ParquetFile", "writeStream"}
 
 # One process imports everything; each attempt is a fork of it, killed or not. (Not one thread has
@@ -222,4 +223,6 @@ def _writes(call: ast.Call) -> bool:
     last = text.rpartition(".")[2]
     on_store = text.endswith(("store.write", "store.remove"))
     is_merge = last == "execute" and not call.args
-    return (on_store or is_merge or last in _WRITING) and text != "pq.ParquetFile"
+    is_statement = text.endswith("session.sql")
+    found = on_store or is_merge or is_statement or last in _WRITING
+    return found and text != "pq.ParquetFile"
