@@ -35,7 +35,7 @@ LIFETIME_SECONDS = 900.0
 KILLED = 137  # the exit code that a shell gives for SIGKILL
 # For another job to end: on few cores that is sooner done than a start beside it.
 _PATIENCE_SECONDS = 20.0
-_START_SECONDS = 60.0
+_START_SECONDS = 120.0
 _POLL_SECONDS = 0.05
 _NOTICED_SECONDS = 1.0  # by then a keeper has seen that its Java is gone
 # What Java and its libraries read of the environment: another value needs another machine.

@@ -75,7 +75,7 @@ class Jobs:
 
 
 def until(happened: Callable[[], object], what: str) -> None:
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 300
     while not happened():
         assert time.monotonic() < limit, what
         time.sleep(0.02)
