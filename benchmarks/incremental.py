@@ -2,7 +2,7 @@
 
 A table of a real PostgreSQL server is loaded once and then read again by each strategy, after some
 of its rows have moved on: to bronze and the stored watermark, then silver and gold (SCD type 2) by
-`spark-submit` on this machine, as a Dag's run does it.
+Spark on this machine, whose Java is started anew for each run.
 """
 
 from __future__ import annotations
