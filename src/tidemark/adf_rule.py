@@ -65,7 +65,7 @@ def read_source(url: str, table: Table) -> SourceState:
         described = describe(source, table)
         kind = cursor_kind(table, described.columns)
         whole = sa.select(*columns_of(described)).select_from(from_table(table))
-        for changes in read_changes(source.connection, whole, described.columns, table.name):
+        for changes in read_changes(source, described, whole, table.name):
             rows = changes.rows
             keys = list(_keys(rows.select(list(table.key)).to_pylist(), table.key))
             values = row_digests(rows, described.columns.names).to_pylist()

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from tidemark.metadata.columns import Columns
 from tidemark.metadata.durations import format_duration
 from tidemark.metadata.problems import field_names, literals_in, model_of
 from tidemark.metadata.schedules import PRESETS
@@ -93,6 +94,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ),
     ("`tables.<Table>`", Table, "The key is the table's name in the source."),
     ("`tables.<Table>.gold`", Gold, ""),
+    ("`tables.<Table>.columns`", Columns, ""),
 )
 _TYPES: dict[object, str] = {
     str: "text",

@@ -31,6 +31,17 @@ def source_url(source: Source, settings: Settings) -> str:
     return _sqlite_url(variables.get(variable, "")) or _asked(source, variables)
 
 
+def mask_key(source: Source, settings: Settings) -> str | None:
+    """Give the key of a source's columns that are masked by HMAC; None if none is.
+
+    Raises:
+        SourceError: There is no such connection, or it has no password.
+    """
+    if not any(table.columns.needs_key for table in source.tables.values()):
+        return None
+    return _asked(source, _variables(settings), "--mask-key")
+
+
 def _variables(settings: Settings) -> Mapping[str, str]:
     # Whoever has an Airflow of their own has their own connections: the sample has no place there.
     own = {} if "AIRFLOW_HOME" in os.environ else environment(settings)
@@ -49,9 +60,9 @@ def _sqlite_url(text: str) -> str | None:
     return f"sqlite:///{host}" if PurePath(host).is_absolute() else None
 
 
-def _asked(source: Source, variables: Mapping[str, str]) -> str:
+def _asked(source: Source, variables: Mapping[str, str], *what: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "tidemark.airflow.source_url", str(source.path)],
+        [sys.executable, "-m", "tidemark.airflow.source_url", str(source.path), *what],
         env=variables,
         capture_output=True,
         text=True,
@@ -59,7 +70,7 @@ def _asked(source: Source, variables: Mapping[str, str]) -> str:
     )
     if done.returncode == 0 and done.stdout:
         return done.stdout
-    name = source.source.connection
+    name = source.source.mask_connection if what else source.source.connection
     lines = done.stderr.strip().splitlines()
     # Airflow's own words may hold what it was given: only ours, which never do, are shown.
     reason = next((line[9:] for line in lines if line.startswith("tidemark:")), None)

@@ -94,7 +94,7 @@ def copy_to_bronze(
     sequence = reserve(job.store, job.lake, name)
     state = load_state(job.store, job.lake, name)
     remove_leftovers(job, state, sequence)
-    with open_source(job.url, job.table) as source:
+    with open_source(job.url, job.table, job.mask_key) as source:
         read = plan_read(job, state, source, lookup["low"], interval)
         landing = _landing(job, state, source, sequence, read)
         counts = land(landing)

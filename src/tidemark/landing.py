@@ -50,6 +50,7 @@ class TableJob:
         table: The table's metadata.
         run_id: The Dag run's id.
         url: The source as a SQLAlchemy URL; it may hold a password and is never shown.
+        mask_key: The key of columns that are masked by HMAC; never shown. None: no column is.
     """
 
     store: Store
@@ -57,6 +58,7 @@ class TableJob:
     table: Table
     run_id: str
     url: str = field(repr=False)
+    mask_key: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -298,7 +300,7 @@ def _read(landing: Landing) -> Iterator[tuple[pa.RecordBatch, pa.Array, Facts]]:
     if plan.statement is None:
         return
     table = landing.job.table.name
-    for c in read_changes(landing.source.connection, plan.statement, columns, table):
+    for c in read_changes(landing.source, landing.described, plan.statement, table):
         digests = row_digests(c.rows, columns.names)
         gone = pc.equal(c.operations, "delete")
         kept = pc.if_else(gone, pa.scalar(None, DIGEST_TYPE), digests)

@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tidemark.connection import source_url
+from tidemark.connection import mask_key, source_url
 from tidemark.errors import TidemarkError
 from tidemark.extract.source import OpenSource, open_source
 from tidemark.extract.strategy import ReadPlan
@@ -81,7 +81,8 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     source = load_source(source_file(settings.config, arguments.source), settings.rules_folder)
     tables = source.tables_named(arguments.table)
     url, store, lake = source_url(source, settings), open_store(settings.lake.root), settings.lake
-    plans = [_one(TableJob(store, lake, table, "plan", url)) for table in tables]
+    key = mask_key(source, settings)
+    plans = [_one(TableJob(store, lake, table, "plan", url, key)) for table in tables]
     if arguments.json:
         value = {"source": source.name, "tables": [asdict(plan) for plan in plans]}
         sys.stdout.write(f"{json.dumps(value, indent=1, ensure_ascii=False, default=str)}\n")
@@ -97,7 +98,7 @@ def plan_table(job: TableJob) -> TablePlan:
         TidemarkError: It can't be planned.
     """
     state = load_state(job.store, job.lake, job.table.lake_name)
-    with open_source(job.url, job.table) as source:
+    with open_source(job.url, job.table, job.mask_key) as source:
         read = plan_read(job, state, source, state.cdc, None)
         sql, bound = _compiled(source, read.plan)
         whole = table_size(source, job.table)

@@ -346,7 +346,7 @@ def test_rows_are_streamed(world: PostgresWorld) -> None:
     with open_source(world.url, world.table) as source:
         found = describe(source, world.table)
         query = sa.select(*columns_of(found)).select_from(from_table(world.table))
-        changes = read_changes(source.connection, query, found.columns, "DimUser", 1000)
+        changes = read_changes(source, found, query, "DimUser", 1000)
         sizes = [next(changes).rows.num_rows]
         cursors = source.connection.connection.cursor()
         open_cursors = cursors.execute("SELECT count(*) FROM pg_cursors").fetchone()

@@ -12,6 +12,7 @@ import pyarrow as pa
 from sqlalchemy.dialects import mssql
 
 from tidemark.extract import sqlserver
+from tidemark.extract.columns import Forms
 from tidemark.extract.source import OpenSource, SourceTable, cursor_kind
 from tidemark.extract.strategy import Ask
 from tidemark.metadata import Table, load_source
@@ -129,7 +130,7 @@ def ask(
         unique=(frozenset(KEY),),
         declared=declared,
         primary_key=changes.pop("primary_key", KEY),
-        read_as=sqlserver.read_as,
+        forms=Forms(sqlserver.read_as, sqlserver.text_of),
     )
     connection = FakeConnection(answers | {k: v for k, v in SETTINGS.items() if k not in answers})
     source = OpenSource(connection, sqlserver)  # type: ignore[arg-type]

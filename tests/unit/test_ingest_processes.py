@@ -18,8 +18,8 @@ from tidemark import buckets
 SMALL_BATCHES = """
 import functools
 from tidemark import buckets, landing
-from tidemark.extract import strategy
-buckets._PART_BYTES = strategy.BATCH_BYTES = 4 * 2**20
+from tidemark.extract import batches
+buckets._PART_BYTES = batches.BATCH_BYTES = 4 * 2**20
 landing.read_changes = functools.partial(landing.read_changes, batch_rows=5_000)
 """
 

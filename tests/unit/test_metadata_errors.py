@@ -74,6 +74,16 @@ BAD_TABLES = [
     ("cursor_timezone: Europe", "field 'cursor_timezone' is 'Europe', which is no IANA time zone"),
     ("lake_name: Dim-User", "field 'lake_name' is 'Dim-User', which is no folder name"),
     ("lake_name: _DimUser", "field 'lake_name' is '_DimUser', which is no folder name"),
+    ("columns: {exclud: [x]}", "field 'columns.exclud' is unknown; did you mean 'exclude'?"),
+    ("columns: {mask: {email: hmca}}", ("field 'columns.mask.email' is 'hmca', which is not "
+     "allowed; did you mean 'hmac'? (allowed: redact, hmac)")),
+    ("columns: {exclude: [A], mask: {a: redact}}", ("field 'columns.mask' is {'a': "
+     "'redact'}, but 'a' is not even read")),
+    ("columns: {mask: {a: redact}, as_text: [a]}", "field 'columns.as_text' is ['a'], which would"),
+    ("columns: {exclude: [USER_ID]}", ("field 'columns' is {'exclude': ['USER_ID']}, but 'user_id' "
+     "is its key")),
+    ("columns: {mask: {updated_at: redact}}", ("field 'columns' is {'mask': {'updated_at': "
+     "'redact'}}, but 'updated_at' is its cursor")),
     ("gold: 2", "field 'gold' is 2 (a whole number), but must be a mapping"),
     ("gold: {}", "field 'gold.scd' is missing: write 1 to keep the current rows only"),
     ("gold: {scd: 3}", "field 'gold.scd' is 3, which is not allowed (allowed: 1, 2)"),
@@ -273,3 +283,11 @@ def test_a_field_with_one_wrong_letter_is_told_its_name(data: st.DataObject) -> 
     (line,) = (line for line in lines if "is unknown" in line)
     suggested = line.partition("did you mean ")[2].partition("?")[0].split(" or ")
     assert repr(name) in suggested
+
+
+def test_a_mask_by_hmac_needs_the_connection_of_its_key(tmp_path: Path) -> None:
+    masked = "tables: {DimUser: {key: user_id, columns: {mask: {email: hmac}}}}\n"
+    (line,) = problems(tmp_path, SOURCE + masked)
+    assert line.startswith("field 'tables' masks columns of DimUser with hmac, which needs a key:")
+    keyed = "source: {connection: spotify_sql, mask_connection: masks}\n"
+    assert load(tmp_path, keyed + masked).source.mask_connection == "masks"

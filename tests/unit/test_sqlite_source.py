@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from core_harness import DIM_USER, World, make_world
 
 from tidemark.errors import ConfigError, SourceError, SourceUnavailable, is_transient
-from tidemark.extract import sqlite, strategy, types
+from tidemark.extract import batches, sqlite, types
 from tidemark.extract.source import SourceTable, describe, open_source
 from tidemark.extract.strategy import Ask, columns_of, from_table, read_changes
 from tidemark.extract.watermark import condition
@@ -42,9 +42,9 @@ def fetch(world: World, window: Window | None = None) -> pa.Table:
         ask = Ask(source, found, world.table, "timestamp")
         where = sa.true() if window is None else condition(ask, "timestamp", window)
         query = sa.select(*columns_of(found)).select_from(from_table(world.table)).where(where)
-        changes = read_changes(source.connection, query, found.columns, "DimUser", batch_rows=2)
-        batches = [part.rows for part in changes]
-    return pa.Table.from_batches(batches, found.columns)
+        changes = read_changes(source, found, query, "DimUser", batch_rows=2)
+        parts = [part.rows for part in changes]
+    return pa.Table.from_batches(parts, found.columns)
 
 
 def described(world: World) -> SourceTable:
@@ -240,18 +240,18 @@ def test_no_batch_of_wide_rows_is_much_larger_than_the_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, narrow: int
 ) -> None:
     most = 2**20
-    monkeypatch.setattr(strategy, "BATCH_BYTES", most)
-    monkeypatch.setattr(strategy, "parts", functools.partial(types.parts, most=most))
+    monkeypatch.setattr(batches, "BATCH_BYTES", most)
+    monkeypatch.setattr(batches, "parts", functools.partial(types.parts, most=most))
     world = make_world(tmp_path)
     world.put(*((i, "x", None) for i in range(narrow)))
     world.put(*((narrow + i, "x" * 10_000, None) for i in range(1000)))
     with open_source(world.job().url, world.table) as source:
         found = describe(source, world.table)
         query = sa.select(*columns_of(found)).select_from(from_table(world.table))
-        batches = [c.rows for c in read_changes(source.connection, query, found.columns, "T")]
-    assert sum(batch.num_rows for batch in batches) == narrow + 1000
-    assert max(batch.nbytes for batch in batches) <= most
-    assert len(batches) < 40, "nor are there many small ones"
+        parts = [c.rows for c in read_changes(source, found, query, "T")]
+    assert sum(part.num_rows for part in parts) == narrow + 1000
+    assert max(part.nbytes for part in parts) <= most
+    assert len(parts) < 40, "nor are there many small ones"
 
 
 def test_a_message_shows_the_beginning_of_a_long_value(tmp_path: Path) -> None:

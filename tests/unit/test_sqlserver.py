@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
+import sqlglot
 from fake_sqlserver import SETTINGS, FakeConnection, order_line, rendered
 
 from tidemark.extract import sqlserver
@@ -71,13 +72,29 @@ def test_what_the_lake_can_not_hold_is_said(declared: str, cut: str | None) -> N
     assert sqlserver.cut(declared) == cut
 
 
-def test_digits_are_cut_by_the_server_and_never_rounded() -> None:
-    text = rendered(sa.select(sqlserver.read_as(sa.column("at"), "datetime2(7)")))
-    assert "CONVERT(varchar(26), at, 121)" in text
-    text = rendered(sa.select(sqlserver.read_as(sa.column("at"), "datetimeoffset(3)")))
-    assert (
-        "CONVERT(varchar(26), CAST(SWITCHOFFSET(at, '+00:00') AS datetime2(7)), 121) + '+00:00'"
-    ) in text
+@pytest.mark.parametrize(
+    ("declared", "expected"),
+    [
+        ("nvarchar(5)", "at"),
+        ("date", "CONVERT(varchar(34), at, 121)"),
+        ("time(7)", "CONVERT(varchar(34), at, 121)"),
+        ("datetime", "CONVERT(varchar(34), at, 121)"),
+        ("datetime2(7)", "CONVERT(varchar(34), at, 121)"),
+        ("datetimeoffset(7)", "CONVERT(varchar(34), at, 121)"),
+        ("float", "CONVERT(varchar(34), at, 3)"),
+        ("money", "CONVERT(varchar(34), at, 2)"),
+        ("varbinary(max)", "CONVERT(varchar(max), CAST(at AS varbinary(max)), 1)"),
+        ("rowversion", "CONVERT(varchar(max), CAST(at AS varbinary(max)), 1)"),
+        ("sql_variant", "CAST(at AS NVARCHAR(4000))"),
+        ("geography", "CAST(at AS NVARCHAR(max))"),
+        ("uniqueidentifier", "CAST(at AS NVARCHAR(max))"),
+        ("int", "CAST(at AS NVARCHAR(max))"),
+    ],
+)
+def test_a_text_holds_all_of_a_value(declared: str, expected: str) -> None:
+    text = rendered(sa.select(sqlserver.text_of(sa.column("at"), declared).label("text")))
+    assert text == f"SELECT {expected} AS text\n"
+    sqlglot.parse_one(text, dialect="tsql")
 
 
 @pytest.mark.parametrize(

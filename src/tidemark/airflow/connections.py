@@ -27,15 +27,8 @@ def source_url(source: Source) -> str:
         SourceError: The connection is missing, of a type that can't be read, or incomplete.
     """
     name = source.source.connection
-    try:
-        connection = Connection.get(name)
-    except AirflowNotFoundException as error:
-        message = (
-            f"{source.path}: source.connection {name!r} is no Airflow connection; add it with "
-            f"`airflow connections add {name} --conn-type sqlite --conn-host /path/to/source.db`, "
-            f"or set AIRFLOW_CONN_{name.upper()}"
-        )
-        raise SourceError(message) from error
+    example = "--conn-type sqlite --conn-host /path/to/source.db"
+    connection = _connection(source, "source.connection", name, example)
     if connection.conn_type not in SUPPORTED:
         message = (
             f"{source.path}: the Airflow connection {name!r} is of type {connection.conn_type!r}, "
@@ -44,6 +37,38 @@ def source_url(source: Source) -> str:
         raise SourceError(message)
     driver = _DRIVERS.get(connection.conn_type)
     return _server_url(name, connection, driver) if driver else _sqlite_url(name, connection)
+
+
+def mask_key(source: Source) -> str | None:
+    """Give the key of columns that are masked by HMAC; None if the metadata names no connection.
+
+    Raises:
+        SourceError: The connection is missing, or has no password.
+    """
+    name = source.source.mask_connection
+    if name is None:
+        return None
+    example = "--conn-type generic --conn-password …"
+    key = _connection(source, "source.mask_connection", name, example).password
+    if not key:
+        message = (
+            f"{source.path}: the Airflow connection {name!r} has no password; give it one: it is "
+            "the key of the columns that are masked with hmac"
+        )
+        raise SourceError(message)
+    return key
+
+
+def _connection(source: Source, field: str, name: str, example: str) -> Connection:
+    try:
+        connection: Connection = Connection.get(name)
+    except AirflowNotFoundException as error:
+        message = (
+            f"{source.path}: {field} {name!r} is no Airflow connection; add it with "
+            f"`airflow connections add {name} {example}`, or set AIRFLOW_CONN_{name.upper()}"
+        )
+        raise SourceError(message) from error
+    return connection
 
 
 def _server_url(name: str, connection: Connection, driver: str) -> str:

@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow.sdk.types import DagRunProtocol, RuntimeTaskInstanceProtocol
 
 from tidemark import report as run_report
-from tidemark.airflow.connections import source_url
+from tidemark.airflow.connections import mask_key, source_url
 from tidemark.airflow.params import chosen_tables, reconcile_params
 from tidemark.airflow.tasks import failure_message
 from tidemark.errors import PipelineError
@@ -41,7 +41,8 @@ def compare(
         raise AirflowSkipException(f"{table.lake_name} is not in this run")
     lake = load_settings().lake
     store = open_store(lake.root)
-    job = TableJob(store, lake, table, dag_run.run_id, source_url(source))
+    run_id, key = dag_run.run_id, mask_key(source)
+    job = TableJob(store, lake, table, run_id, source_url(source), key)
     result = reconcile_table(job, _options(params))
     keep_table(store, lake, source.name, dag_run.run_id, result)
     _log.info("table %s: %s", table.lake_name, summary(result))

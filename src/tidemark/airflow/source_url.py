@@ -1,6 +1,6 @@
-"""Tell the command line a source's URL, as Airflow resolves it.
+"""Tell the command line a source's URL, or its key for masks, as Airflow resolves it.
 
-A child process of `tidemark.connection`: the URL goes to the parent's pipe and nowhere else, what
+A child process of `tidemark.connection`: what was asked for goes to the parent's pipe and nowhere else, what
 is amiss to standard error, on a line that begins with ``tidemark:``.
 """
 
@@ -15,21 +15,23 @@ os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
 
 
 def main() -> int:
-    """Resolve the connection of the file of metadata that is named."""
+    """Resolve a connection of the file of metadata that is named."""
     pipe = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # Airflow's words are not the answer
-    from tidemark.airflow.connections import source_url  # noqa: PLC0415  # after the redirection
+    from tidemark.airflow import connections  # noqa: PLC0415  # after the redirection
     from tidemark.errors import TidemarkError  # noqa: PLC0415
     from tidemark.metadata import load_source  # noqa: PLC0415
 
     try:
-        url = source_url(load_source(Path(sys.argv[1])))
+        source = load_source(Path(sys.argv[1]))
+        asked = connections.mask_key if "--mask-key" in sys.argv else connections.source_url
+        answer = asked(source) or ""
     except TidemarkError as error:
         message = " ".join(str(error).split())
         sys.stderr.write(f"tidemark:{message}\n")
         return 1
     with pipe:
-        pipe.write(url)
+        pipe.write(answer)
     return 0
 
 

@@ -18,7 +18,7 @@ from airflow.sdk.types import DagRunProtocol, RuntimeTaskInstanceProtocol
 from tidemark import pending
 from tidemark import report as run_report
 from tidemark.airflow.compute import Layer, require_connection
-from tidemark.airflow.connections import source_url
+from tidemark.airflow.connections import mask_key, source_url
 from tidemark.airflow.params import chosen_interval, chosen_tables
 from tidemark.errors import PipelineError
 from tidemark.layers_lock import as_a_run
@@ -174,6 +174,7 @@ def _job(source: Source, table: Table, dag_run: DagRunProtocol) -> TableJob:
         table=table,
         run_id=dag_run.run_id,
         url=source_url(source),
+        mask_key=mask_key(source),
     )
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
 
+from tidemark.extract.batches import fetch
 from tidemark.extract.source import OpenSource, SourceTable
 from tidemark.extract.strategy import columns_of, from_table
-from tidemark.extract.types import parts, record_batch
 from tidemark.metadata import Table
 from tidemark.windows import Kind
 
-_MOST_BYTES = 2**30  # a key's rows stay together below that, and Arrow takes twice as much
+_MOST_BYTES = 2**30  # Arrow holds no more than twice that in one column
+_SEVEN_DIGITS = frozenset({"datetime2(7)", "datetimeoffset(7)"})
 _KEYS_AT_ONCE = 200  # SQL Server takes 2,100 bound values in a statement
 
 
@@ -34,9 +36,16 @@ def read_by_keys(
     for batch in keys.to_batches(_KEYS_AT_ONCE):
         wanted = sa.or_(*(_is(source, described, row) for row in batch.to_pylist()))
         query = sa.select(*columns).select_from(from_table(table)).where(wanted)
-        found = source.connection.execute(query).all()
-        for rows in parts(found, _MOST_BYTES) if found else ():
-            yield record_batch([tuple(row) for row in rows], described.columns, table.name)
+        result = source.connection.execute(query)
+        found = [b.rows for b in fetch(result, source.dialect, described.columns, table.name)]
+        yield from map(described.sealed, _together(found))
+
+
+def _together(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    """Put batches into one, so that a key's rows stay together; unless they are huge."""
+    if sum(batch.nbytes for batch in batches) > _MOST_BYTES or not batches:
+        return batches
+    return [pa.concat_batches(batches)]
 
 
 def _is(source: OpenSource, described: SourceTable, key: dict[str, Any]) -> sa.ColumnElement[bool]:
@@ -56,12 +65,24 @@ def _equals(
     wanted: sa.ColumnElement[Any] = sa.literal(value)
     if kind is None:
         # What is read as a text is looked for as one.
-        column = described.read_as(column, declared)
+        column = described.forms.whole(column, declared)
     else:
         # A database without timestamps holds the same moment in many forms.
         column = source.dialect.comparable(column, kind)
         wanted = source.dialect.bound(str(value), kind, declared)
+        if isinstance(value, datetime) and declared in _SEVEN_DIGITS:
+            return sa.and_(column >= wanted, *_below_next(source, column, value, declared))
     return sa.and_(column == wanted)
+
+
+def _below_next(
+    source: OpenSource, column: sa.ColumnElement[Any], value: datetime, declared: str
+) -> list[sa.ColumnElement[bool]]:
+    # The lake's value is cut: the source's lies up to a microsecond above it.
+    if value.replace(tzinfo=None) == datetime.max:  # noqa: DTZ901  # the last there is
+        return []
+    after = str(value + timedelta(microseconds=1))
+    return [column < source.dialect.bound(after, "timestamp", declared)]
 
 
 def _time_kind(kind: pa.DataType) -> Kind | None:

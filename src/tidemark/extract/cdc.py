@@ -133,7 +133,7 @@ def plan(ask: Ask) -> ReadPlan:
 
 
 def _changes(ask: Ask, log: Log, last: int) -> sa.Select[Any]:
-    names = ask.described.columns.names
+    names = ask.described.chosen.of_source()
     changes = sa.Function(
         quoted_name(f"fn_cdc_get_all_changes_{log.instance.name}", quote=True),
         binary(last + 1, LSN_BYTES),
@@ -180,7 +180,7 @@ def _log(ask: Ask, last: int | None) -> Log:
     for name, least, number in execute(_instances(ask)).all() if is_on else ():
         captured = execute(_CAPTURED, {"number": number}).scalars().all()
         instances.append(Instance(name, number_of(least) or 0, frozenset(captured)))
-    chosen = choose_instance(instances, ask.described.columns.names, last)
+    chosen = choose_instance(instances, ask.described.chosen.of_source(), last)
     if chosen is None:
         raise _no_instance(ask, instances)
     return Log(chosen, newest)
@@ -204,7 +204,7 @@ def _instances(ask: Ask) -> sa.Select[str, bytes, int]:
 
 
 def _no_instance(ask: Ask, instances: Sequence[Instance]) -> SourceError:
-    table, names = ask.table, ask.described.columns.names
+    table, names = ask.table, ask.described.chosen.of_source()
     if not instances:
         fact = f"{ask.described.qualified} has no capture instance that the login may see"
         remedy = "EXEC sys.sp_cdc_enable_table …, and GRANT SELECT ON SCHEMA::cdc to the login"

@@ -110,7 +110,7 @@ def _changes_since(ask: Ask, last: int) -> sa.Select[Any]:
     ).table_valued(
         *map(sa.column, (*key, "SYS_CHANGE_OPERATION", "SYS_CHANGE_VERSION")), name="changed"
     )
-    own: list[sa.ColumnClause[Any]] = [sa.column(name) for name in ask.described.columns.names]
+    own: list[sa.ColumnClause[Any]] = [sa.column(n) for n in ask.described.chosen.of_source()]
     row = sa.table(ask.table.name, *own, schema=quoted_schema(ask.table)).alias("present")
     joined = changed.outerjoin(row, sa.and_(*(changed.c[k] == row.c[k] for k in key)))
     # Of a row that is gone there is its key alone.

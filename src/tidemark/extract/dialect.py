@@ -34,6 +34,9 @@ class Dialect(Protocol):
     def read_as(self, column: sa.ColumnElement[Any], declared: str) -> sa.ColumnElement[Any]:
         """Give a column in the form in which the driver gives it whole: itself, or a text."""
 
+    def text_of(self, column: sa.ColumnElement[Any], declared: str) -> sa.ColumnElement[Any]:
+        """Give a column as a text that holds all of it, be it of a type that the lake lacks."""
+
     def cut(self, declared: str) -> str | None:
         """Tell what the Arrow type of a declared type cannot hold; None: it holds everything."""
 
@@ -47,6 +50,9 @@ class Dialect(Protocol):
 
     def cursor_text(self, cursor: sa.ColumnElement[Any], kind: Kind) -> sa.ColumnElement[Any]:
         """Give a cursor so that ``str`` of what the driver gives has all its digits."""
+
+    def arrow_rows(self, result: sa.CursorResult[Any], most: int) -> pa.RecordBatch | None:
+        """Fetch some rows of a result as Arrow; None: the driver gives Python's values alone."""
 
     def clock(self, connection: sa.Connection) -> datetime:
         """Read the source's own clock, UTC."""

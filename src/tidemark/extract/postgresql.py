@@ -99,11 +99,14 @@ def arrow_type(declared: str) -> pa.DataType | None:
 
 def read_as(column: sa.ColumnElement[Any], declared: str) -> sa.ColumnElement[Any]:
     """Give a column whole: what the lake holds as text, PostgreSQL writes as text."""
+    return text_of(column, declared) if arrow_type(declared) == pa.string() else column
+
+
+def text_of(column: sa.ColumnElement[Any], declared: str) -> sa.ColumnElement[Any]:
+    """Give a column as text, as PostgreSQL itself writes it."""
     # A cast would take a char's trailing blanks.
     is_text = declared == "text" or declared.startswith(("character", "bpchar"))
-    if is_text or arrow_type(declared) != pa.string():
-        return column
-    return sa.cast(column, sa.Text())
+    return column if is_text else sa.cast(column, sa.Text())
 
 
 def cut(declared: str) -> str | None:
@@ -133,6 +136,13 @@ def cursor_text(cursor: sa.ColumnElement[Any], kind: Kind) -> sa.ColumnElement[A
     """Python's timestamps have six digits, as PostgreSQL's."""
     del kind
     return cursor
+
+
+def arrow_rows(result: sa.CursorResult[Any], most: int) -> pa.RecordBatch | None:
+    """Psycopg gives Python's values alone."""
+    nothing: pa.RecordBatch | None = None
+    del result, most
+    return nothing
 
 
 def clock(connection: sa.Connection) -> datetime:

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.sql.elements import quoted_name
 
 from tidemark.errors import ConfigError, SourceError, SourceUnavailable, shown
+from tidemark.extract.columns import Forms, Selection, nearest, no_column, select
 from tidemark.extract.dialect import Dialect, dialect_of
 from tidemark.metadata import Table
 from tidemark.windows import Kind
 
 _REASON = 1_000  # a driver may quote the value that it met
-
-
-def as_it_is(column: sa.ColumnElement[Any], declared: str) -> sa.ColumnElement[Any]:
-    """Read a column as it stands."""
-    del declared
-    return column
 
 
 @dataclass(frozen=True)
@@ -38,7 +31,9 @@ class SourceTable:
         declared: The declared type of each column.
         primary_key: The columns of the primary key; empty without one.
         cuts: What the lake cannot hold of a column's values, by column, in words.
-        read_as: Gives a column in the form in which its driver gives it whole.
+        forms: In which form the database gives a column.
+        selection: Which of the source's columns these are; None: all, as they are.
+        mask_key: The key of columns masked by HMAC.
     """
 
     qualified: str
@@ -47,7 +42,18 @@ class SourceTable:
     declared: Mapping[str, str] = field(default_factory=dict)
     primary_key: tuple[str, ...] = ()
     cuts: Mapping[str, str] = field(default_factory=dict)
-    read_as: Callable[[sa.ColumnElement[Any], str], sa.ColumnElement[Any]] = as_it_is
+    forms: Forms = field(default_factory=Forms)
+    selection: Selection | None = None
+    mask_key: str | None = field(default=None, repr=False)
+
+    @property
+    def chosen(self) -> Selection:
+        """Which of the source's columns are read, and how."""
+        return self.selection or Selection(self.columns, {}, {})
+
+    def sealed(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """Mask what is to be masked on our side."""
+        return self.chosen.seal(rows, self.mask_key)
 
 
 @dataclass(frozen=True)
@@ -57,19 +63,22 @@ class OpenSource:
     Attributes:
         connection: For one read.
         dialect: The kind of database.
+        mask_key: The key of columns masked by HMAC; None: no column is.
     """
 
     connection: sa.Connection
     dialect: Dialect
+    mask_key: str | None = field(default=None, repr=False)
 
 
 @contextlib.contextmanager
-def open_source(url: str, table: Table) -> Iterator[OpenSource]:
+def open_source(url: str, table: Table, mask_key: str | None = None) -> Iterator[OpenSource]:
     """Connect to a table's source for one read; every error inside is explained.
 
     Args:
         url: A SQLAlchemy URL; it may hold a password and is never shown.
         table: The table that is read.
+        mask_key: The key of its columns that are masked by HMAC; never shown.
 
     Raises:
         SourceError: The source refuses for good.
@@ -80,7 +89,7 @@ def open_source(url: str, table: Table) -> Iterator[OpenSource]:
     try:
         engine = dialect.create_engine(parsed, table.schema_)
         with engine.connect() as connection:
-            source = OpenSource(connection, dialect)
+            source = OpenSource(connection, dialect, mask_key)
             with _cursor_explained(source, table):
                 yield source
     except sa.exc.DBAPIError as error:
@@ -115,26 +124,43 @@ def describe(source: OpenSource, table: Table) -> SourceTable:
         found = inspector.get_columns(table.name, schema=schema_name)
     except sa.exc.NoSuchTableError:
         raise _no_table(inspector, table) from None
-    declared = source.dialect.declared_types(source.connection, table)
-    fields = [
-        pa.field(c["name"], _arrow_type(source.dialect, table, c["name"], declared[c["name"]]))
-        for c in found
-    ]
-    schema = pa.schema(fields)
-    _check_columns(table, schema.names)
+    known = source.dialect.declared_types(source.connection, table)
+    declared = {column["name"]: known[column["name"]] for column in found}
+    _check_columns(table, list(declared))
+    _check_mask_key(source, table)
+    selection = select(table, declared, source.dialect.arrow_type)
+    for name in selection.columns.names:
+        _check_usable(table, name)
     primary = inspector.get_pk_constraint(table.name, schema=schema_name)["constrained_columns"]
     others = inspector.get_unique_constraints(table.name, schema=schema_name)
     unique = [primary, *(constraint["column_names"] for constraint in others)]
-    cuts = {name: source.dialect.cut(declared[name]) for name in schema.names}
     return SourceTable(
         qualified=f"{table.schema_}.{table.name}",
-        columns=schema,
+        columns=selection.columns,
         unique=tuple(frozenset(u) for u in unique if u),
         declared=declared,
         primary_key=tuple(primary),
-        cuts={name: why for name, why in cuts.items() if why},
-        read_as=source.dialect.read_as,
+        cuts=_cuts(source.dialect, selection, declared),
+        forms=Forms(source.dialect.read_as, source.dialect.text_of),
+        selection=selection,
+        mask_key=source.mask_key,
     )
+
+
+def _cuts(dialect: Dialect, selection: Selection, declared: Mapping[str, str]) -> dict[str, str]:
+    """Say what is lost of each column; nothing, where the whole of it stands beside as text."""
+    whole = {*selection.texts, *selection.texts.values(), *selection.masks}
+    cuts = {n: dialect.cut(declared[n]) for n in selection.columns.names if n not in whole}
+    return {name: why for name, why in cuts.items() if why}
+
+
+def _check_mask_key(source: OpenSource, table: Table) -> None:
+    if table.columns.needs_key and not source.mask_key:
+        message = (
+            f"table {table.name}: columns.mask says hmac, and there is no key; give the Airflow "
+            "connection that source.mask_connection names a password: it is the key"
+        )
+        raise ConfigError(message)
 
 
 def _no_table(inspector: sa.Inspector, table: Table) -> SourceError:
@@ -142,7 +168,7 @@ def _no_table(inspector: sa.Inspector, table: Table) -> SourceError:
     names = [*inspector.get_table_names(schema), *inspector.get_view_names(schema)]
     message = (
         f"table {table.name}: the source has no {table.schema_}.{table.name}"
-        f"{_nearest(table.name, names)}; correct config/ or create the table; "
+        f"{nearest(table.name, names)}; correct config/ or create the table; "
         "what was read of it before stays in the lake"
     )
     return SourceError(message)
@@ -151,18 +177,6 @@ def _no_table(inspector: sa.Inspector, table: Table) -> SourceError:
 def quoted_schema(table: Table) -> quoted_name:
     """Give the schema's name as one name: SQL Server would take ``a.b`` for a database and more."""
     return quoted_name(table.schema_, quote=True)
-
-
-def _arrow_type(dialect: Dialect, table: Table, column: str, declared: str) -> pa.DataType:
-    kind = dialect.arrow_type(declared)
-    if kind is None:
-        message = (
-            f"table {table.name}: column {column!r} is declared {declared!r}, which is no type "
-            "that the lake can hold; declare one (INTEGER, TEXT, DATE, TIMESTAMP, DECIMAL(p,s), …)"
-            ", or read a view that casts it"
-        )
-        raise SourceError(message)
-    return kind
 
 
 def cursor_kind(table: Table, columns: pa.Schema) -> Kind | None:
@@ -211,20 +225,17 @@ def _check_columns(table: Table, names: Sequence[str]) -> None:
     wanted += [("cursor", table.cursor)] if table.cursor else []
     for what, column in wanted:
         if column not in names:
-            message = (
-                f"table {table.name}: {what} {column!r} is not a column of "
-                f"{table.schema_}.{table.name}{_nearest(column, names)} "
-                f"(columns: {', '.join(names)}); correct {what} in config/"
-            )
-            raise ConfigError(message)
-    for name in names:
-        reason = _unusable(name)
-        if reason:
-            message = (
-                f"table {table.name}: the source's column {name!r} {reason}; rename it at the "
-                "source, or read a view that does"
-            )
-            raise SourceError(message)
+            raise ConfigError(no_column(table, what, column, names))
+
+
+def _check_usable(table: Table, name: str) -> None:
+    reason = _unusable(name)
+    if reason:
+        message = (
+            f"table {table.name}: the source's column {name!r} {reason}; rename it at the "
+            "source, leave it out (columns.exclude in config/), or read a view that renames it"
+        )
+        raise SourceError(message)
 
 
 def _unusable(name: str) -> str | None:
@@ -252,11 +263,6 @@ _RESERVED = frozenset(
     }
 )
 _DELTA_REFUSES = frozenset(" ,;{}()\n\t=")
-
-
-def _nearest(name: str, names: Sequence[str]) -> str:
-    matches = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
 def _explained(

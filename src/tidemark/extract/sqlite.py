@@ -94,6 +94,12 @@ def read_as(column: sa.ColumnElement[Any], declared: str) -> sa.ColumnElement[An
     return column
 
 
+def text_of(column: sa.ColumnElement[Any], declared: str) -> sa.ColumnElement[Any]:
+    """Give a column as text, as SQLite itself writes it."""
+    del declared
+    return sa.cast(column, sa.Text())
+
+
 def cut(declared: str) -> str | None:
     """Tell what the lake does not hold of a declared type; None: it holds everything."""
     if arrow_type(declared) == pa.string() and re.search(r"NUMERIC|DECIMAL", declared.upper()):
@@ -131,6 +137,13 @@ def bound(text: str, kind: Kind, declared: str) -> sa.ColumnElement[object]:
     """Bind a cursor value as text; SQLite's columns have no type of their own to cast it to."""
     del declared
     return comparable(sa.literal(text, sa.String), kind)
+
+
+def arrow_rows(result: sa.CursorResult[Any], most: int) -> pa.RecordBatch | None:
+    """SQLite's driver gives Python's values alone."""
+    nothing: pa.RecordBatch | None = None
+    del result, most
+    return nothing
 
 
 def clock(connection: sa.Connection) -> datetime:

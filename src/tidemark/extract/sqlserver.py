@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -30,11 +30,9 @@ _TYPES: dict[str, pa.DataType] = {
     "rowversion": pa.binary(8), "binary": pa.binary(), "varbinary": pa.binary(),
     "image": pa.binary(),
 }  # fmt: skip
+_CHARACTERS = frozenset({"char", "varchar", "text", "nchar", "nvarchar", "ntext"})
 # A time of day is a text: Spark reads no time from Parquet that every release can write.
-_TEXTS = frozenset(
-    {"char", "varchar", "text", "nchar", "nvarchar", "ntext"}
-    | {"xml", "json", "uniqueidentifier", "time", "hierarchyid"}
-)
+_TEXTS = _CHARACTERS | {"xml", "json", "uniqueidentifier", "time", "hierarchyid"}
 _WRITES = sa.text(
     "SELECT MIN(active.transaction_begin_time) AS begun, "
     "DATEPART(tzoffset, SYSDATETIMEOFFSET()) AS ahead "
@@ -116,23 +114,32 @@ def arrow_type(declared: str) -> pa.DataType | None:
 
 
 def read_as(column: sa.ColumnElement[Any], declared: str) -> sa.ColumnElement[Any]:
-    """Give a column in the form in which no digit depends on the driver.
+    """Give a column in the form in which the driver's Arrow holds it whole.
 
-    A datetime2 is given as text, cut after six digits: a cast to datetime2(6) would round, and a
-    driver's own way with the seventh is no contract.
+    A time of day is given as text (`_TEXTS`), and so is what SQL Server keeps in a form of its own.
     """
     name, _, _ = declared.partition("(")
-    if name == "datetime2":
-        return _styled(column, 26)
-    if name == "datetimeoffset":
-        zero = sa.literal_column("'+00:00'", sa.String())
-        utc: sa.ColumnElement[Any] = sa.Function("SWITCHOFFSET", column, zero)
-        return _styled(sa.cast(utc, _Declared("datetime2(7)")), 26) + zero
-    if name == "time":
-        return _styled(column, 16)
-    if name in {"xml", "json", "hierarchyid"}:
-        return sa.cast(column, sa.Unicode())
-    return column
+    return text_of(column, declared) if name in {"time", "xml", "json", "hierarchyid"} else column
+
+
+def text_of(column: sa.ColumnElement[Any], declared: str) -> sa.ColumnElement[Any]:
+    """Give a column as text, with all of its digits and its offset.
+
+    The styles are those of the documentation of CAST and CONVERT: 121 writes a moment as
+    yyyy-mm-dd hh:mi:ss.nnnnnnn, 3 a float with 17 digits, 2 money with four, 1 bytes as 0x….
+    """
+    name, _, _ = declared.partition("(")
+    if name in _CHARACTERS:
+        return column
+    if name in {"date", "time", "smalldatetime", "datetime", "datetime2", "datetimeoffset"}:
+        return _styled(column, "34", 121)
+    if name in {"float", "real"}:
+        return _styled(column, "34", 3)
+    if name in {"money", "smallmoney"}:
+        return _styled(column, "34", 2)
+    if name in {"binary", "varbinary", "rowversion", "image"}:
+        return _styled(sa.cast(column, _Declared("varbinary(max)")), "max", 1)
+    return sa.cast(column, sa.Unicode(4_000) if name == "sql_variant" else sa.Unicode())
 
 
 def cut(declared: str) -> str | None:
@@ -147,7 +154,7 @@ def cut(declared: str) -> str | None:
 
 def cursor_text(cursor: sa.ColumnElement[Any], kind: Kind) -> sa.ColumnElement[Any]:
     """Give a cursor with all the digits that it has: seven, for a datetime2."""
-    return _styled(cursor, 34) if kind in {"timestamp", "date"} else cursor
+    return _styled(cursor, "34", 121) if kind in {"timestamp", "date"} else cursor
 
 
 def comparable(expression: sa.ColumnElement[object], kind: Kind) -> sa.ColumnElement[object]:
@@ -168,6 +175,20 @@ def bound(text: str, kind: Kind, declared: str) -> sa.ColumnElement[object]:
     if declared in {"datetime", "smalldatetime"}:
         value = sa.cast(value, _Declared("datetime2(7)"))  # their own parsers refuse seven digits
     return sa.cast(value, _Declared(declared or "datetime2(7)"))
+
+
+def arrow_rows(result: sa.CursorResult[Any], most: int) -> pa.RecordBatch | None:
+    """Fetch some rows as Arrow, as Microsoft's driver makes it itself.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: What the driver raised.
+    """
+    driver = result.dialect.loaded_dbapi
+    try:
+        return result.cursor.arrow_batch(most)
+    except (driver.Error, RuntimeError) as error:
+        lost = result.dialect.is_disconnect(cast(Any, error), None, None)
+        raise sa.exc.DBAPIError(None, None, error, True, lost) from error
 
 
 def clock(connection: sa.Connection) -> datetime:
@@ -236,11 +257,10 @@ def unreadable(connection: sa.Connection) -> str | None:
     return nothing
 
 
-def _styled(column: sa.ColumnElement[Any], length: int) -> sa.ColumnElement[Any]:
-    # Style 121: yyyy-mm-dd hh:mi:ss.nnnnnnn. A shorter text than its own form cuts it.
+def _styled(column: sa.ColumnElement[Any], length: str, style: int) -> sa.ColumnElement[Any]:
     kind = sa.literal_column(f"varchar({length})", sa.String())
-    style = sa.literal_column("121", sa.Integer())
-    return sa.Function("CONVERT", kind, column, style, type_=sa.String())
+    number = sa.literal_column(str(style), sa.Integer())
+    return sa.Function("CONVERT", kind, column, number, type_=sa.String())
 
 
 class _Declared(sa.types.UserDefinedType[Any]):

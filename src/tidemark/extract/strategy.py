@@ -8,7 +8,7 @@ knows of each row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,13 +16,11 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from tidemark.errors import StateError, shown
+from tidemark.extract.batches import BATCH_ROWS, fetch
 from tidemark.extract.source import OpenSource, SourceTable, quoted_schema
-from tidemark.extract.types import BATCH_BYTES, parts, record_batch, size_of
 from tidemark.metadata import Table
 from tidemark.windows import Kind
 
-BATCH_ROWS = 50_000
-_FIRST_ROWS, _GROWTH = 100, 5
 OPERATION, SOURCE_SEQUENCE, VERSION = "_operation", "_source_sequence", "_version"
 PRESENT = "present"
 
@@ -131,9 +129,9 @@ class Changes:
 
 
 def read_changes(
-    connection: sa.Connection,
+    source: OpenSource,
+    described: SourceTable,
     statement: sa.Executable,
-    columns: pa.Schema,
     table: str,
     batch_rows: int = BATCH_ROWS,
 ) -> Iterator[Changes]:
@@ -142,32 +140,22 @@ def read_changes(
     Raises:
         SourceError: A value does not fit its column's type.
     """
-    result = connection.execution_options(stream_results=True).execute(statement)
-    names = list(result.keys())
-    width = len(columns)
-    for rows in _fetched(result, batch_rows):
-        own = record_batch([tuple(row[:width]) for row in rows], columns, table)
-        extra = {name: [row[i] for row in rows] for i, name in enumerate(names) if i >= width}
-        yield _changes(own, extra)
+    result = source.connection.execution_options(stream_results=True).execute(statement)
+    for batch in fetch(result, source.dialect, described.columns, table, batch_rows):
+        yield _changes(described.sealed(batch.rows), batch.extra)
 
 
-def _fetched(result: sa.CursorResult[Any], most: int) -> Iterator[Sequence[Any]]:
-    """Fetch as many rows at once as fit, by what the last ones took; the first are few."""
-    wanted = min(most, _FIRST_ROWS)
-    while rows := result.fetchmany(wanted):
-        size = size_of(rows)
-        yield from parts(rows) if size > BATCH_BYTES else (rows,)
-        fitting = len(rows) * BATCH_BYTES // max(1, size)
-        wanted = max(1, min(most, fitting, wanted * _GROWTH))
+def _changes(rows: pa.RecordBatch, extra: Mapping[str, pa.Array]) -> Changes:
+    def column(name: str, otherwise: Any, kind: pa.DataType) -> pa.Array:
+        if name in extra:
+            return extra[name].cast(kind)
+        return pa.repeat(pa.scalar(otherwise, kind), rows.num_rows)
 
-
-def _changes(rows: pa.RecordBatch, extra: Mapping[str, list[Any]]) -> Changes:
-    size = rows.num_rows
     return Changes(
         rows=rows,
-        operations=pa.array(extra.get(OPERATION) or ["upsert"] * size, pa.string()),
-        source_sequences=pa.array(extra.get(SOURCE_SEQUENCE) or [None] * size, pa.string()),
-        versions=pa.array(extra.get(VERSION) or [0] * size, pa.int64()),
+        operations=column(OPERATION, "upsert", pa.string()),
+        source_sequences=column(SOURCE_SEQUENCE, None, pa.string()),
+        versions=column(VERSION, 0, pa.int64()),
     )
 
 
@@ -180,12 +168,17 @@ def columns_of(
         described: The table.
         of: Gives the column of a name, where it is not simply the table's.
     """
-    columns = {
-        name: described.read_as(of(name), described.declared.get(name, ""))
-        for name in described.columns.names
-    }
+    columns = {name: _expression(described, name, of) for name in described.columns.names}
     plain = sa.ColumnClause
     return [c if isinstance(c, plain) else c.label(name) for name, c in columns.items()]
+
+
+def _expression(
+    described: SourceTable, name: str, of: Callable[[str], sa.ColumnElement[Any]]
+) -> sa.ColumnElement[Any]:
+    own = described.chosen.texts.get(name, name)
+    declared = described.declared.get(own, "")
+    return described.chosen.expression(name, of(own), declared, described.forms)
 
 
 def from_table(table: Table) -> sa.TableClause:

@@ -49,18 +49,59 @@ def record_batch(rows: Sequence[Sequence[Any]], columns: pa.Schema, table: str) 
     return pa.RecordBatch.from_arrays(arrays, schema=columns)
 
 
+def conformed(batch: pa.RecordBatch, columns: pa.Schema, table: str) -> pa.RecordBatch:
+    """Give the first columns of a driver's Arrow batch in the lake's types; nothing is rounded.
+
+    Raises:
+        SourceError: A value does not fit; names table, column, value and type.
+    """
+    given = [batch.column(i) for i in range(len(columns))]
+    arrays = [_cast(array, field, table) for array, field in zip(given, columns, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=columns)
+
+
+def _cast(array: pa.Array, field: pa.Field, table: str) -> pa.Array:
+    if array.null_count == len(array):
+        return pa.nulls(len(array), field.type)  # a driver's type for NULL alone means nothing
+    try:
+        return _same_zone(array, field.type).cast(field.type)
+    except (pa.ArrowException, ValueError):
+        singles = (array.slice(i, 1) for i in range(len(array)))
+        bad = next((one for one in singles if not _casts(one, field.type)), array)
+        raise _misfit(bad[0].as_py(), field, table) from None
+
+
+def _same_zone(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    # Arrow alone would take a wall clock for UTC, or UTC for a wall clock.
+    times = pa.types.is_timestamp(array.type) and pa.types.is_timestamp(kind)
+    if times and (array.type.tz is None) != (kind.tz is None):
+        message = f"{array.type} is no {kind}"
+        raise ValueError(message)
+    return array
+
+
+def _casts(array: pa.Array, kind: pa.DataType) -> bool:
+    try:
+        _same_zone(array, kind).cast(kind)
+    except (pa.ArrowException, ValueError):
+        return False
+    return True
+
+
+def _misfit(value: object, field: pa.Field, table: str) -> SourceError:
+    return SourceError(
+        f"table {table}: column {field.name!r} holds {shown(repr(value))}, which is no "
+        f"{field.type}; correct the row at the source, or its column's declared type"
+    )
+
+
 def _array(values: Sequence[Any], field: pa.Field, table: str) -> pa.Array:
     convert = _converter(field.type)
     try:
         return convert(values)
     except (pa.ArrowException, ValueError, TypeError, ArithmeticError):
         bad = next((v for v in values if not _fits(convert, v)), values[0])
-        message = (
-            f"table {table}: column {field.name!r} holds {shown(repr(bad))}, "
-            f"which is no {field.type}; correct the row at the source, or its column's "
-            "declared type"
-        )
-        raise SourceError(message) from None
+        raise _misfit(bad, field, table) from None
 
 
 def _fits(convert: Callable[[Sequence[Any]], pa.Array], value: object) -> bool:

@@ -15,18 +15,22 @@ from pydantic import ValidationError
 
 from tidemark.errors import ConfigError
 from tidemark.metadata.clashes import Claim, clashes, source_claims, table_claims
+from tidemark.metadata.columns import SIDE, Columns
 from tidemark.metadata.problems import FILLED, Problem, config_error, problems_of
 from tidemark.metadata.rule_names import rule_names
 from tidemark.metadata.source import Alerts, Endpoint, Reconcile, Source, TaskPolicy
 from tidemark.metadata.table import Defaults, Gold, Table, snake_case
-from tidemark.metadata.types import Strategy
+from tidemark.metadata.types import Mask, Strategy
 from tidemark.metadata.yaml_file import read_yaml
 from tidemark.suggestions import did_you_mean
 
 __all__ = [
+    "SIDE",
     "Alerts",
+    "Columns",
     "Endpoint",
     "Gold",
+    "Mask",
     "Reconcile",
     "Source",
     "Strategy",

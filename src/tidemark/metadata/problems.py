@@ -126,6 +126,8 @@ def _problem(details: ErrorDetails, model: type[BaseModel]) -> Problem:
         text = _not_allowed(value, _literals(model, loc))
     elif kind in _EXPECTED:
         text = f"is {_described(value)}, but must be {_EXPECTED[kind]}{_quotes(kind, value)}"
+    elif kind == "no_mask_key":
+        text = details["msg"].removeprefix("Input ")
     elif kind == "value_error":
         text = f"is {show(value)}, {context['error']}"
     else:
@@ -170,8 +172,10 @@ def _literals(model: type[BaseModel], loc: Loc) -> tuple[object, ...]:
     """Return the values that the Literal field at `loc` allows."""
     names = [part for part in loc if isinstance(part, str)]
     owner = _model_at(model, tuple(names[:-1]))
-    annotation = owner.model_fields[field_names(owner)[names[-1]]].annotation
-    return literals_in(annotation)
+    attributes = field_names(owner)
+    # A mapping's own key, such as a masked column, is no field: the values are those of the field.
+    name = names[-1] if names[-1] in attributes else names[-2]
+    return literals_in(owner.model_fields[attributes[name]].annotation)
 
 
 def literals_in(annotation: Any) -> tuple[object, ...]:

@@ -7,7 +7,8 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from tidemark.errors import ConfigError
 from tidemark.metadata.problems import FILLED
@@ -40,6 +41,13 @@ class Endpoint(BaseModel):
         validation_alias="schema",
         description="Schema of every table that does not name its own.",
         examples=["dbo"],
+    )
+    mask_connection: ConnectionId | None = Field(
+        default=None,
+        description="Airflow connection whose password is the key of `mask: hmac`. Whoever has it "
+        "can find out which value a masked one was; with another key every row changes.",
+        examples=["mask_key"],
+        json_schema_extra={"default": "none; **required** where a column is masked with `hmac`"},
     )
 
 
@@ -163,6 +171,20 @@ class Source(BaseModel):
         description="The tables to ingest: the name in the source, then the table's fields.",
         examples=["{DimUser: {key: user_id, cursor: updated_at}}"],
     )
+
+    @field_validator("tables")
+    @classmethod
+    def _masks_have_a_key(cls, value: dict[str, Table], info: ValidationInfo) -> dict[str, Table]:
+        source = info.data.get("source")
+        masked = next((name for name, table in value.items() if table.columns.needs_key), None)
+        if masked and source and source.mask_connection is None:
+            raise PydanticCustomError(
+                "no_mask_key",
+                "Input masks columns of {table} with hmac, which needs a key: name an Airflow "
+                "connection whose password it is in source.mask_connection",
+                {"table": masked},
+            )
+        return value
 
     def tables_named(self, names: Iterable[str]) -> tuple[Table, ...]:
         """Return the tables of these names or lake names, in the file's order; all if empty.

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from tidemark.metadata.columns import Columns
 from tidemark.metadata.problems import FILLED
 from tidemark.metadata.types import (
     CLOSED,
@@ -172,6 +173,28 @@ class Table(BaseModel):
         description="How the table appears in gold; without it the table stops at silver.",
         examples=["{scd: 2}"],
     )
+    columns: Columns = Field(
+        default=Columns(),
+        description="Which columns reach the lake, and in which form; all as they are, without it.",
+        examples=["{exclude: [internal_note], mask: {email: redact}}"],
+    )
+
+    @field_validator("columns")
+    @classmethod
+    def _needed_columns_stay(cls, value: Columns, info: ValidationInfo) -> Columns:
+        gold = info.data.get("gold")
+        needed = {
+            "key": info.data.get("key") or (),
+            "cursor": filter(None, [info.data.get("cursor")]),
+            "gold.sequence_by": filter(None, [gold and gold.sequence_by]),
+        }
+        for what, names in needed.items():
+            if hidden := value.hidden(names):
+                raise ValueError(
+                    f"but {hidden!r} is its {what}, by which rows are told apart or ordered: it "
+                    "can be neither excluded nor masked"
+                )
+        return value
 
     @field_validator("cursor")
     @classmethod

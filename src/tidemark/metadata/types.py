@@ -106,6 +106,7 @@ Key = Annotated[tuple[Text, ...], BeforeValidator(_one_or_more), AfterValidator(
 Event = Literal["failure", "recovery", "success", "completion"]
 Events = Annotated[tuple[Event, ...], BeforeValidator(_listed)]
 Strategy = Literal["watermark", "snapshot", "rowversion", "change_tracking", "cdc"]
+Mask = Literal["redact", "hmac"]
 NullCursor = Literal["include", "exclude", "raise"]
 ScdType = Annotated[Literal[1, 2], BeforeValidator(_no_look_alike)]
 Future = Literal["hold", "take"]

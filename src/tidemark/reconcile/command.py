@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from tidemark.connection import source_url
+from tidemark.connection import mask_key, source_url
 from tidemark.errors import TidemarkError
 from tidemark.landing import TableJob
 from tidemark.metadata import Table, load_source, source_file
@@ -33,12 +33,12 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     tables = source.tables_named(arguments.table)
     options = Options(arguments.deep, arguments.repair, arguments.dry_run)
     url, store, lake = source_url(source, settings), open_store(settings.lake.root), settings.lake
-    run_id = new_run_id(datetime.now(UTC))
+    key, run_id = mask_key(source, settings), new_run_id(datetime.now(UTC))
     results = []
     for table in tables:
         if sys.stderr.isatty():
             sys.stderr.write(f"{table.lake_name} …\n")
-        result = _one(TableJob(store, lake, table, run_id, url), table, options)
+        result = _one(TableJob(store, lake, table, run_id, url, key), table, options)
         keep_table(store, lake, source.name, run_id, result)
         results.append(result)
     page = keep_page(store, lake, source.name, run_id, options, results)

@@ -88,7 +88,7 @@ def _first_pass(comparison: Comparison, found: Found) -> LakeBuckets:
     job, folder, buckets = comparison.job, comparison.folder, comparison.buckets
     theirs, ours = no_sums(buckets), no_sums(buckets)
     lake = spread_lake(comparison.lake, folder / "lake", buckets, theirs)
-    with open_source(job.url, job.table) as source:
+    with open_source(job.url, job.table, job.mask_key) as source:
         rows = summed(source_rows(comparison, source), ours, buckets)
         now = spread(rows, folder / "now", buckets)
     found.source_rows = int(ours[:, 1].sum())
@@ -125,7 +125,7 @@ def _suspects(
 def _second_pass(comparison: Comparison, lake: LakeBuckets, found: Found, options: Options) -> None:
     """Read the keys that seem to differ again, on both sides, judge them, and mend what is left."""
     job, folder, buckets = comparison.job, comparison.folder, comparison.buckets
-    with open_source(job.url, job.table) as source:
+    with open_source(job.url, job.table, job.mask_key) as source:
         again = spread(read_again(comparison, source, found.differing), folder / "again", buckets)
         lake = spread_again(comparison.lake, lake, folder / "lake again", buckets, found.differing)
         state = load_state(job.store, job.lake, job.table.lake_name)

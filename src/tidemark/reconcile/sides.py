@@ -63,7 +63,7 @@ def begin(job: TableJob, folder: Path, options: Options) -> Comparison:
     state = load_state(job.store, job.lake, name)
     check_same_key(job.lake, name, state, table.key)
     bound = state.cdc if state.cursor in {None, table.cursor} and table.cursor else None
-    with open_source(job.url, table) as source:
+    with open_source(job.url, table, job.mask_key) as source:
         described = describe(source, table)
         key = pa.schema([described.columns.field(column) for column in table.key])
         lake_table = LakeTable(job.store, job.lake, name, key)
@@ -87,9 +87,9 @@ def begin(job: TableJob, folder: Path, options: Options) -> Comparison:
 
 def source_rows(comparison: Comparison, source: OpenSource) -> Iterator[pa.RecordBatch]:
     """Read the whole table; give each row's key and digest."""
-    columns, table = comparison.described.columns, comparison.job.table
+    table = comparison.job.table
     whole = sa.select(*columns_of(comparison.described)).select_from(from_table(table))
-    for changes in read_changes(source.connection, whole, columns, table.name):
+    for changes in read_changes(source, comparison.described, whole, table.name):
         yield _marked(comparison, changes.rows)
 
 

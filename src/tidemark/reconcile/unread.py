@@ -58,7 +58,6 @@ def _changed(
 ) -> Iterator[pa.RecordBatch]:
     if plan.statement is None:
         return
-    columns, name = described.columns, job.table.name
-    for changes in read_changes(source.connection, plan.statement, columns, name):
+    for changes in read_changes(source, described, plan.statement, job.table.name):
         rows = changes.rows.filter(pc.not_equal(changes.operations, PRESENT))
         yield known_keys(rows, job.table.key, None)

@@ -39,5 +39,5 @@ WHERE changed_at IS NOT NULL AND row_version < CAST(:param_2 AS BINARY(8)) AND c
 -- :param_3 = '2026-01-01 12:00:00.123456'
 
 -- the rows
-SELECT order_id, [line]]no], [per%cent:x], quantity, CONVERT(varchar(26), changed_at, 121) AS changed_at, row_version, CONVERT(varchar(18), row_version, 1) AS _source_sequence
+SELECT order_id, [line]]no], [per%cent:x], quantity, changed_at, row_version, CONVERT(varchar(18), row_version, 1) AS _source_sequence
 FROM [sales.eu].[Order]]Line]

@@ -26,5 +26,5 @@ WHERE changed_at IS NOT NULL AND changed_at <= CAST(:param_2 AS datetime2(7)) OR
 -- :param_2 = '2026-01-01 12:00:00.123456'
 
 -- the rows
-SELECT order_id, [line]]no], [per%cent:x], quantity, CONVERT(varchar(26), changed_at, 121) AS changed_at, row_version
+SELECT order_id, [line]]no], [per%cent:x], quantity, changed_at, row_version
 FROM [sales.eu].[Order]]Line]

@@ -47,7 +47,7 @@ HAVING count(*) > :count_2
 -- :count_2 = 1
 
 -- the rows
-SELECT order_id, [line]]no], [per%cent:x], quantity, CONVERT(varchar(26), changed_at, 121) AS changed_at, row_version
+SELECT order_id, [line]]no], [per%cent:x], quantity, changed_at, row_version
 FROM [sales.eu].[Order]]Line]
 WHERE changed_at >= CAST(:param_1 AS datetime2(7)) AND changed_at <= CAST(:param_2 AS datetime2(7)) OR changed_at IS NULL
 -- :param_1 = '2026-01-01 09:00:00.1234567'

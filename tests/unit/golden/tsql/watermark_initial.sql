@@ -46,6 +46,6 @@ HAVING count(*) > :count_2
 -- :count_2 = 1
 
 -- the rows
-SELECT order_id, [line]]no], [per%cent:x], quantity, CONVERT(varchar(26), changed_at, 121) AS changed_at, row_version, CASE WHEN (changed_at <= CAST(:param_1 AS datetime2(7)) OR changed_at IS NULL) THEN 'upsert' ELSE 'present' END AS _operation
+SELECT order_id, [line]]no], [per%cent:x], quantity, changed_at, row_version, CASE WHEN (changed_at <= CAST(:param_1 AS datetime2(7)) OR changed_at IS NULL) THEN 'upsert' ELSE 'present' END AS _operation
 FROM [sales.eu].[Order]]Line]
 -- :param_1 = '2026-01-01 11:59:59.1234567'

@@ -1,0 +1,69 @@
+"""Which columns of a table reach the lake, and in which form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
+
+from tidemark.metadata.types import CLOSED, Mask, Text, Texts
+
+SIDE = "_text"  # behind a column's name: the column that holds it as text
+
+
+class Columns(BaseModel):
+    """What is left out, made unreadable, or kept as text beside the lake's own type."""
+
+    model_config = CLOSED
+    exclude: Texts = Field(
+        default=(),
+        description="Columns that are not read: they leave the source nowhere. A new column of the "
+        "source is read unless it is named here.",
+        examples=["[internal_note]"],
+    )
+    mask: dict[Text, Mask] = Field(
+        default_factory=dict,
+        description="Columns whose values do not reach the lake. `redact` leaves `***` of a text "
+        "and NULL of anything else, in the statement that is sent to the source. `hmac` leaves "
+        "the same 64 hex digits for the same value (HMAC-SHA256 with the key that "
+        "`source.mask_connection` holds), made before anything is written or digested, so that "
+        "rows can still be joined and counted by it; NULL stays NULL.",
+        examples=["{card_number: redact}"],
+        json_schema_extra={"type": "mapping of text to `redact` or `hmac`"},
+    )
+    as_text: Texts = Field(
+        default=(),
+        description="Columns that get a text beside them, `<column>_text`, as the source writes "
+        "it, for what the lake's own type does not hold: an offset, a seventh digit, a type that "
+        "the lake does not have (then the text stands alone).",
+        examples=["[opened_at]"],
+    )
+
+    @field_validator("mask")
+    @classmethod
+    def _mask_what_is_read(cls, value: dict[str, Mask], info: ValidationInfo) -> dict[str, Mask]:
+        if twice := _first(info.data.get("exclude", ()), value):
+            raise ValueError(f"but {twice!r} is not even read: 'exclude' names it too; keep one")
+        return value
+
+    @field_validator("as_text")
+    @classmethod
+    def _show_what_is_masked(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if twice := _first(info.data.get("mask", {}), value):
+            raise ValueError(f"which would show {twice!r}, which 'mask' hides; keep one of them")
+        return value
+
+    def hidden(self, names: Iterable[str]) -> str | None:
+        """Give the first of some columns that the lake would not hold as it is; None: none."""
+        return _first({*self.exclude, *self.mask}, names)
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether a key for `hmac` is needed."""
+        return "hmac" in self.mask.values()
+
+
+def _first(names: Iterable[str], others: Iterable[str]) -> str | None:
+    # Databases and Spark take names without regard to case.
+    known = {name.lower() for name in names}
+    return next((name for name in others if name.lower() in known), None)
