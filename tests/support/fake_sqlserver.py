@@ -104,12 +104,13 @@ SETTINGS: dict[str, list[tuple[Any, ...]]] = {
 }
 
 
-def order_line(folder: Path) -> Table:
+def order_line(folder: Path, columns: str = "{}") -> Table:
     """Load the metadata of a table with a composite key and odd names."""
     path = folder / "shop.yaml"
     path.write_text(
         'source: {connection: shop, schema: "sales.eu"}\ntables:\n'
-        f'  "{NAME}": {{lake_name: OrderLine, key: [order_id, "line]no"], cursor: changed_at}}\n'
+        f'  "{NAME}": {{lake_name: OrderLine, key: [order_id, "line]no"], cursor: changed_at, '
+        f"columns: {columns}}}\n"
     )
     return load_source(path).tables[NAME]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,20 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 import sqlglot
-from fake_sqlserver import SETTINGS, FakeConnection, order_line, rendered
+from fake_sqlserver import DECLARED, SETTINGS, FakeConnection, order_line, rendered
 
+from tidemark.errors import SourceError
+from tidemark.extract import source as source_module
 from tidemark.extract import sqlserver
 from tidemark.extract.choice import choose
+from tidemark.extract.columns import select
 from tidemark.extract.dialect import dialect_of
 from tidemark.extract.source import OpenSource
 from tidemark.extract.sqlserver_errors import is_transient_text
 from tidemark.extract.tsql import hex_text, number_of
+from tidemark.extract.waking import connected
+
+RECORDS = ("is_tracked_by_cdc", "FROM sys.change_tracking_tables", "system_type_id = 189")
 
 
 def connection(**answers: list[tuple[Any, ...]]) -> Any:
@@ -156,7 +163,9 @@ def test_the_best_that_the_table_offers_is_chosen(
     tmp_path: Path, found: tuple[int, ...], chosen: str
 ) -> None:
     table = order_line(tmp_path)
-    source = OpenSource(connection(is_tracked_by_cdc=[found]), sqlserver)  # type: ignore[arg-type]
+    kept = [[(1,)] if there else [] for there in found]
+    answers = dict(zip(RECORDS, kept, strict=True))
+    source = OpenSource(connection(**answers), sqlserver)  # type: ignore[arg-type]
     assert choose(source, table).name == chosen
     without = table.model_copy(update={"cursor": None})
     assert choose(source, without).name == ("snapshot" if chosen == "watermark" else chosen)
@@ -194,3 +203,148 @@ def test_a_table_remembers_its_own_columns(tmp_path: Path) -> None:
     table = order_line(tmp_path)
     found = sqlserver.declared_types(connection(**{"FROM sys.columns AS c": rows}), table)
     assert found == {"id": "int", "at": "datetime2(7)", "odd": ""}
+
+
+def refused(words: str, *, lost: bool = False) -> sa.exc.DBAPIError:
+    return sa.exc.DBAPIError(None, None, Exception(words), True, lost)
+
+
+class Refusing(FakeConnection):
+    """Refuses what it has no answer for, as a server does."""
+
+    words = "Invalid object name 'sys.something'."
+
+    def execute(self, statement: Any, parameters: object = None) -> Any:
+        try:
+            return super().execute(statement, parameters)
+        except AssertionError:
+            raise refused(self.words) from None
+
+
+def test_a_record_that_the_login_may_not_read_is_named(tmp_path: Path) -> None:
+    table = order_line(tmp_path)
+    answers = dict(zip(RECORDS, ([(0,)], [(0,)], []), strict=True))
+    source = OpenSource(connection(**answers), sqlserver)  # type: ignore[arg-type]
+    choice = choose(source, table)
+    assert choice.name == "watermark"
+    assert "for cdc: GRANT SELECT ON SCHEMA::cdc TO the login" in choice.reason
+    assert (
+        "for change_tracking: GRANT VIEW CHANGE TRACKING ON [sales.eu].[Order]]Line] TO the login"
+    ) in choice.reason
+    named = table.model_copy(update={"strategy": "change_tracking"})
+    with pytest.raises(SourceError, match="the login may not read it; GRANT VIEW CHANGE TRACKING"):
+        choose(source, named)
+
+
+def test_a_server_that_lacks_a_view_offers_nothing_of_it(tmp_path: Path) -> None:
+    bare: Any = Refusing({})
+    assert sqlserver.offers(bare, order_line(tmp_path)) == ()
+    assert sqlserver.falsified(bare, order_line(tmp_path)) == ()
+    assert sqlserver.sees_one_moment(bare) is False
+    assert sqlserver.oldest_transaction(bare) is None
+    assert "may not see open transactions" in (sqlserver.hidden_transactions(bare) or "")
+
+
+def test_a_server_that_does_not_answer_is_not_taken_for_one_that_lacks_it(tmp_path: Path) -> None:
+    gone: Any = Refusing({})
+    gone.words = "Communication link failure"
+    with pytest.raises(sa.exc.DBAPIError):
+        sqlserver.offers(gone, order_line(tmp_path))
+
+
+MASKED = {"FROM sys.masked_columns": [("quantity",), ("per%cent:x",)]}
+
+
+@pytest.mark.parametrize(
+    ("columns", "named"),
+    [
+        ("{}", "'quantity', 'per%cent:x'"),
+        ("{exclude: [quantity]}", "'per%cent:x'"),
+        ("{exclude: [quantity], as_text: [quantity], mask: {'per%cent:x': redact}}", "'quantity'"),
+        ("{exclude: [quantity], mask: {'per%cent:x': redact}}", None),
+    ],
+)
+def test_values_that_the_server_falsifies_are_not_copied(
+    tmp_path: Path, columns: str, named: str | None
+) -> None:
+    table = order_line(tmp_path, columns)
+    source = OpenSource(connection(**MASKED), sqlserver)  # type: ignore[arg-type]
+    selection = select(table, DECLARED, sqlserver.arrow_type)
+    if named is None:
+        source_module.check_true(source, table, selection)
+        return
+    with pytest.raises(SourceError, match=f"masks {re.escape(named)} .dynamic data masking"):
+        source_module.check_true(source, table, selection)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", "Encrypt=yes"),
+        ("?encrypt=strict", "encrypt=strict"),
+        ("?Encrypt=no&TrustServerCertificate=yes", "Encrypt=no"),
+    ],
+)
+def test_the_connection_is_encrypted_unless_it_says_otherwise(query: str, expected: str) -> None:
+    engine = sqlserver.create_engine(sa.make_url(f"mssql://me:secret@host:1433/db{query}"), "dbo")
+    ((text,), _) = engine.dialect.create_connect_args(engine.url)
+    parts = text.split(";")
+    assert [part for part in parts if part.lower().startswith("encrypt=")] == [expected]
+    assert "Server=host,1433" in parts
+
+
+def test_a_managed_identity_needs_no_password() -> None:
+    url = "mssql://host/db?Authentication=ActiveDirectoryMSI&connect_timeout=5"
+    engine = sqlserver.create_engine(sa.make_url(url), "dbo")
+    ((text,), _) = engine.dialect.create_connect_args(engine.url)
+    assert "Authentication=ActiveDirectoryMSI" in text
+    assert "PWD" not in text
+    assert "timeout" not in text.lower(), "the driver refuses it there"
+
+
+ASLEEP = (
+    "Database 'shop' on server 'x' is not currently available.  Please retry the connection later."
+)
+
+
+def test_a_database_that_is_asleep_is_woken() -> None:
+    errors, slept = [refused(ASLEEP)] * 3, []
+
+    class Engine:
+        def connect(self) -> str:
+            if errors:
+                raise errors.pop()
+            return "connected"
+
+    found = connected(Engine(), sqlserver.is_waking, sleep=slept.append)  # type: ignore[arg-type]
+    assert found == "connected"
+    assert slept == [5.0] * 3
+
+
+def test_a_database_that_sleeps_on_is_left_to_the_next_try() -> None:
+    now = iter(range(0, 10_000, 40))
+
+    class Engine:
+        def connect(self) -> None:
+            raise refused(ASLEEP)
+
+    with pytest.raises(sa.exc.DBAPIError) as error:
+        connected(Engine(), sqlserver.is_waking, sleep=lambda _: None, clock=lambda: next(now))  # type: ignore[arg-type]
+    assert sqlserver.is_transient(error.value)
+
+
+@pytest.mark.parametrize(
+    ("reason", "remedy"),
+    [
+        ("Login failed for user 'me'.", "give the Airflow connection a login"),
+        ("Login failed for user 'me'. Reason: The password of the account has expired.", "give"),
+        ('Cannot open database "x" requested by the login.', "correct the connection's schema"),
+        ("Client with IP address '1.2.3.4' is not allowed to access the server.", "firewall"),
+        ("The SELECT permission was denied on the object 'T', database 'd'", "docs/sqlserver.md"),
+        ("SSL Provider: certificate verify failed", "trust the server's certificate"),
+        ("Divide by zero error encountered.", None),
+    ],
+)
+def test_an_error_says_what_mends_it(reason: str, remedy: str | None) -> None:
+    found = sqlserver.remedy(reason)
+    assert found is None if remedy is None else remedy in (found or "")

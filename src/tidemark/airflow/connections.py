@@ -16,6 +16,7 @@ _DRIVERS = {"mssql": "mssql+mssqlpython", "postgres": "postgresql+psycopg"}
 # What of a connection's extra goes to the driver; the rest is Airflow's own.
 _PASSED = frozenset(
     {"encrypt", "trustservercertificate", "hostnameincertificate", "authentication"}
+    | {"applicationintent", "multisubnetfailover", "packetsize", "ipaddresspreference"}
     | {"sslmode", "sslrootcert", "sslcert", "sslkey", "connect_timeout"}
 )
 

@@ -1,7 +1,7 @@
 """Tell the command line a source's URL, or its key for masks, as Airflow resolves it.
 
-A child process of `tidemark.connection`: what was asked for goes to the parent's pipe and nowhere else, what
-is amiss to standard error, on a line that begins with ``tidemark:``.
+A child process of `tidemark.connection`: what was asked for goes to the parent's pipe and nowhere
+else, what is amiss to standard error, on a line that begins with ``tidemark:``.
 """
 
 from __future__ import annotations

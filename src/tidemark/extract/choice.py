@@ -45,6 +45,9 @@ def choose(source: OpenSource, table: Table) -> Choice:
         SourceError: The metadata names a strategy that this kind of database does not have.
     """
     offered = source.dialect.offers(source.connection, table)
+    withheld = source.dialect.withheld(source.connection, table)
+    if table.strategy and table.strategy in withheld:
+        raise SourceError(_no_grant(table, table.strategy, withheld[table.strategy]))
     if table.strategy:
         name, reason = table.strategy, "config/ names it"
     elif offered:
@@ -53,6 +56,8 @@ def choose(source: OpenSource, table: Table) -> Choice:
         name, reason = "watermark", f"there is a cursor, {table.cursor}, and no change log"
     else:
         name, reason = "snapshot", "there is neither a cursor nor a change log"
+    if withheld and not table.strategy:
+        reason += "".join(f"; for {s}: {grant} TO the login" for s, grant in withheld.items())
     kind = source.connection.dialect.name
     if name in _SQL_SERVERS and kind != "mssql":
         message = (
@@ -61,3 +66,10 @@ def choose(source: OpenSource, table: Table) -> Choice:
         )
         raise SourceError(message)
     return Choice(name, cast(Strategy, _MODULES[name]), reason)
+
+
+def _no_grant(table: Table, strategy: Name, grant: str) -> str:
+    return (
+        f"table {table.name}: strategy {strategy}: the database keeps what it needs, and the login "
+        f"may not read it; {grant} TO the login, or name another strategy in config/"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import ModuleType
 from typing import Any, Protocol, cast
@@ -78,8 +79,20 @@ class Dialect(Protocol):
     def offers(self, connection: sa.Connection, table: Table) -> tuple[Strategy, ...]:
         """List what the database itself records of a table's changes, the best first."""
 
+    def withheld(self, connection: sa.Connection, table: Table) -> Mapping[Strategy, str]:
+        """Give the missing grant of each strategy that the database offers, but not to us."""
+
+    def falsified(self, connection: sa.Connection, table: Table) -> Sequence[str]:
+        """Name the columns whose values the database hides from this login behind false ones."""
+
     def unreadable(self, connection: sa.Connection) -> str | None:
         """Tell which cursor value could not be read, if that is why a statement failed."""
+
+    def is_waking(self, error: sa.exc.DBAPIError) -> bool:
+        """Tell whether the database was asleep and wakes up now."""
+
+    def remedy(self, reason: str) -> str | None:
+        """Say what mends an error, to be followed by "and run again"; None: that is not known."""
 
     def is_transient(self, error: sa.exc.DBAPIError) -> bool:
         """Tell whether the same statement may succeed a little later."""

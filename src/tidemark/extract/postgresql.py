@@ -190,10 +190,35 @@ def offers(connection: sa.Connection, table: Table) -> tuple[Strategy, ...]:
     return ()
 
 
+def withheld(connection: sa.Connection, table: Table) -> dict[Strategy, str]:
+    """PostgreSQL offers nothing that could be withheld."""
+    del connection, table
+    return {}
+
+
+def falsified(connection: sa.Connection, table: Table) -> tuple[str, ...]:
+    """PostgreSQL shows values as they are, or refuses."""
+    del connection, table
+    return ()
+
+
 def unreadable(connection: sa.Connection) -> str | None:
     """PostgreSQL's columns hold what they are declared to hold."""
     nothing: str | None = None
     del connection
+    return nothing
+
+
+def is_waking(error: sa.exc.DBAPIError) -> bool:
+    """PostgreSQL does not sleep."""
+    del error
+    return False
+
+
+def remedy(reason: str) -> str | None:
+    """PostgreSQL's own words name what is amiss."""
+    nothing: str | None = None
+    del reason
     return nothing
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.sql.elements import quoted_name
 from tidemark.errors import ConfigError, SourceError, SourceUnavailable, shown
 from tidemark.extract.columns import Forms, Selection, nearest, no_column, select
 from tidemark.extract.dialect import Dialect, dialect_of
+from tidemark.extract.waking import connected
 from tidemark.metadata import Table
 from tidemark.windows import Kind
 
@@ -88,7 +89,7 @@ def open_source(url: str, table: Table, mask_key: str | None = None) -> Iterator
     dialect = dialect_of(parsed, table)
     try:
         engine = dialect.create_engine(parsed, table.schema_)
-        with engine.connect() as connection:
+        with connected(engine, dialect.is_waking) as connection:
             source = OpenSource(connection, dialect, mask_key)
             with _cursor_explained(source, table):
                 yield source
@@ -131,6 +132,7 @@ def describe(source: OpenSource, table: Table) -> SourceTable:
     selection = select(table, declared, source.dialect.arrow_type)
     for name in selection.columns.names:
         _check_usable(table, name)
+    check_true(source, table, selection)
     primary = inspector.get_pk_constraint(table.name, schema=schema_name)["constrained_columns"]
     others = inspector.get_unique_constraints(table.name, schema=schema_name)
     unique = [primary, *(constraint["column_names"] for constraint in others)]
@@ -161,6 +163,26 @@ def _check_mask_key(source: OpenSource, table: Table) -> None:
             "connection that source.mask_connection names a password: it is the key"
         )
         raise ConfigError(message)
+
+
+def check_true(source: OpenSource, table: Table, selection: Selection) -> None:
+    """Refuse a column whose values the database falsifies for this login.
+
+    Raises:
+        SourceError: There is one among those that are read.
+    """
+    shown_as_they_are = {*selection.of_source()} - {
+        name for name, mask in selection.masks.items() if mask == "redact"
+    }
+    hidden = source.dialect.falsified(source.connection, table)
+    if false := [name for name in hidden if name in shown_as_they_are]:
+        names = ", ".join(map(repr, false))
+        message = (
+            f"table {table.name}: the database masks {names} (dynamic data masking), and the login "
+            "may not UNMASK: what it reads is not what the table holds; GRANT UNMASK TO the "
+            "login, or leave the columns out (columns.exclude, or columns.mask: redact) in config/"
+        )
+        raise SourceError(message)
 
 
 def _no_table(inspector: sa.Inspector, table: Table) -> SourceError:
@@ -275,4 +297,5 @@ def _explained(
     name = f"table {table.name}: reading {table.schema_}.{table.name} failed: {reason}"
     if dialect.is_transient(error):
         return SourceUnavailable(f"{name}; it is tried again as a new read")
-    return SourceError(f"{name}; mend the source or config/ and run again: nothing is lost")
+    remedy = dialect.remedy(reason) or "mend the source or config/"
+    return SourceError(f"{name}; {remedy} and run again: nothing is lost")

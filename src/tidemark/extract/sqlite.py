@@ -183,10 +183,35 @@ def offers(connection: sa.Connection, table: Table) -> tuple[Strategy, ...]:
     return ()
 
 
+def is_waking(error: sa.exc.DBAPIError) -> bool:
+    """SQLite does not sleep."""
+    del error
+    return False
+
+
+def remedy(reason: str) -> str | None:
+    """SQLite's own words name what is amiss."""
+    nothing: str | None = None
+    del reason
+    return nothing
+
+
 def is_transient(error: sa.exc.DBAPIError) -> bool:
     """Tell whether the same statement may succeed a little later."""
     reason = str(error.orig).lower()
     return error.connection_invalidated or any(sign in reason for sign in _TRANSIENT)
+
+
+def withheld(connection: sa.Connection, table: Table) -> dict[Strategy, str]:
+    """SQLite offers nothing that could be withheld."""
+    del connection, table
+    return {}
+
+
+def falsified(connection: sa.Connection, table: Table) -> tuple[str, ...]:
+    """SQLite shows values as they are, or refuses."""
+    del connection, table
+    return ()
 
 
 def unreadable(connection: sa.Connection) -> str | None:

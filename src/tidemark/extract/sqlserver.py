@@ -13,12 +13,14 @@ from typing import Any, cast
 import pyarrow as pa
 import sqlalchemy as sa
 
-from tidemark.extract import sqlserver_errors
+from tidemark.extract.sqlserver_errors import is_transient, is_waking, remedy
+from tidemark.extract.sqlserver_rights import answer, falsified, offers, withheld
 from tidemark.extract.tsql import object_name
-from tidemark.metadata import Strategy, Table
+from tidemark.metadata import Table
 from tidemark.windows import Kind
 
 _DECIMAL_DIGITS = 38
+_TIMEOUT, _LOGIN_SECONDS = "connect_timeout", 30
 _DATETIME_STEP = timedelta(milliseconds=4)  # sys.dm_tran_* hold datetime: steps of 1/300 s
 _PARTS = re.compile(r"(\w+)(?:\((\d+|max)(?:, ?(\d+))?\))?$")
 _TYPES: dict[str, pa.DataType] = {
@@ -62,22 +64,27 @@ _COLUMNS = (
     "SELECT c.name, COALESCE(TYPE_NAME(c.system_type_id), TYPE_NAME(c.user_type_id)), "
     "c.max_length, c.precision, c.scale FROM sys.columns AS c WHERE c.object_id = OBJECT_ID(:name)"
 )
-_OFFERS = (
-    "SELECT (SELECT COUNT(*) FROM sys.tables WHERE object_id = OBJECT_ID(:name) "
-    "AND is_tracked_by_cdc = 1 "
-    "AND HAS_PERMS_BY_NAME('cdc.change_tables', 'OBJECT', 'SELECT') = 1) AS cdc, "
-    "(SELECT COUNT(*) FROM sys.change_tracking_tables WHERE object_id = OBJECT_ID(:name) "
-    "AND HAS_PERMS_BY_NAME(:name, 'OBJECT', 'VIEW CHANGE TRACKING') = 1) AS change_tracking, "
-    "(SELECT COUNT(*) FROM sys.columns WHERE object_id = OBJECT_ID(:name) "
-    "AND system_type_id = 189) AS rowversion"
-)
+
+# What is asked of a dialect and stands in a module of its own.
+__all__ = ["falsified", "is_transient", "is_waking", "offers", "remedy", "withheld"]
 
 
 def create_engine(url: sa.URL, schema: str) -> sa.Engine:
-    """Make an engine on Microsoft's own driver; a connection serves one read."""
+    """Make an engine on Microsoft's own driver; a connection serves one read.
+
+    What is said on the way is encrypted unless the URL says otherwise. `connect_timeout` of the
+    URL, in seconds, is the driver's parameter: in its connection string it would be refused.
+    """
     del schema
+    seconds = int(str(url.query.get(_TIMEOUT) or _LOGIN_SECONDS))
+    url = url.difference_update_query([_TIMEOUT])
+    if not any(name.lower() == "encrypt" for name in url.query):
+        url = url.update_query_dict({"Encrypt": "yes"})
     return sa.create_engine(
-        url.set(drivername="mssql+mssqlpython"), poolclass=sa.pool.NullPool, hide_parameters=True
+        url.set(drivername="mssql+mssqlpython"),
+        poolclass=sa.pool.NullPool,
+        hide_parameters=True,
+        connect_args={"timeout": seconds},
     )
 
 
@@ -199,9 +206,8 @@ def clock(connection: sa.Connection) -> datetime:
 
 def oldest_transaction(connection: sa.Connection) -> datetime | None:
     """Give the begin of the oldest open transaction that has written to this database."""
-    if not connection.execute(_MAY_SEE).scalar_one():
-        return None
-    begun, ahead = connection.execute(_WRITES).one()
+    found = answer(connection, _WRITES) if _may_see(connection) else None
+    begun, ahead = found[0] if found else (None, 0)
     return None if begun is None else begin_utc(begun, ahead)
 
 
@@ -212,7 +218,7 @@ def begin_utc(begun: datetime, ahead: int) -> datetime:
 
 def hidden_transactions(connection: sa.Connection) -> str | None:
     """Tell that the login may not see open transactions, if so."""
-    if connection.execute(_MAY_SEE).scalar_one():
+    if _may_see(connection):
         return None
     return (
         "the login may not see open transactions; GRANT VIEW SERVER STATE to it, on Azure SQL "
@@ -229,25 +235,23 @@ def fix_moment(connection: sa.Connection) -> None:
 
 def sees_one_moment(connection: sa.Connection) -> bool:
     """Tell whether a statement reads one moment: by READ_COMMITTED_SNAPSHOT, or under SNAPSHOT."""
-    committed, snapshot = connection.execute(_ISOLATION).one()
+    committed, snapshot = _isolation(connection)
     return bool(committed) or snapshot == 1
 
 
 def allows_snapshot(connection: sa.Connection) -> bool:
     """Tell whether ALLOW_SNAPSHOT_ISOLATION is ON."""
-    return bool(connection.execute(_ISOLATION).one()[1] == 1)
+    return bool(_isolation(connection)[1] == 1)
 
 
-def offers(connection: sa.Connection, table: Table) -> tuple[Strategy, ...]:
-    """List what SQL Server records of the table's changes, and this login may read."""
-    found = connection.execute(sa.text(_OFFERS), {"name": object_name(table)}).one()
-    names: tuple[Strategy, ...] = ("cdc", "change_tracking", "rowversion")
-    return tuple(name for name, there in zip(names, found, strict=True) if there)
+def _may_see(connection: sa.Connection) -> bool:
+    found = answer(connection, _MAY_SEE)
+    return bool(found and found[0][0])
 
 
-def is_transient(error: sa.exc.DBAPIError) -> bool:
-    """Tell whether the same statement may succeed a little later."""
-    return sqlserver_errors.is_transient(error)
+def _isolation(connection: sa.Connection) -> tuple[Any, Any]:
+    found = answer(connection, _ISOLATION)
+    return (found[0][0], found[0][1]) if found else (False, 0)
 
 
 def unreadable(connection: sa.Connection) -> str | None:

@@ -40,6 +40,24 @@ _STATES = (
 _NUMBER = re.compile(r"(?:error(?: number| code)?:?\s*|msg |\()(\d{2,5})\b", re.IGNORECASE)
 _REFUSED = ("login failed", "cannot open database", "certificate")
 
+# A part of the message → what to do.
+_REMEDIES: dict[str, str] = {
+    "login failed": "give the Airflow connection a login that the server takes, its password as it "
+    "is now, or Authentication=ActiveDirectoryMSI in its extra and CREATE USER … FROM EXTERNAL "
+    "PROVIDER in the database,",
+    "cannot open database": "correct the connection's schema (the database's name), or CREATE USER "
+    "for the login in it",
+    "is not allowed to access the server": "let the server's firewall pass this machine, or use "
+    "a private endpoint,",
+    "password of the account has expired": "change the login's password, at the server and in the "
+    "connection,",
+    "password has expired": "change the login's password, at the server and in the connection,",
+    "certificate": "let this machine trust the server's certificate (on a server of your own, "
+    "TrustServerCertificate=yes in the connection's extra)",
+    "permission was denied": "GRANT it to the login (docs/sqlserver.md lists what each strategy "
+    "needs)",
+}
+
 
 def is_transient_text(reason: str) -> bool:
     """Tell by an error's text whether the same statement may succeed a little later.
@@ -57,3 +75,15 @@ def is_transient_text(reason: str) -> bool:
 def is_transient(error: sa.exc.DBAPIError) -> bool:
     """Tell whether the same statement may succeed a little later."""
     return error.connection_invalidated or is_transient_text(str(error.orig))
+
+
+def is_waking(error: sa.exc.DBAPIError) -> bool:
+    """Tell whether a serverless database was asleep and wakes up now: error 40613."""
+    reason = str(error.orig).lower()
+    return TRANSIENT[40613] in reason or "40613" in _NUMBER.findall(reason)
+
+
+def remedy(reason: str) -> str | None:
+    """Say what mends an error; None: that is not known."""
+    lower = reason.lower()
+    return next((words for part, words in _REMEDIES.items() if part in lower), None)
