@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pytest
 from xdist.remote import Producer
@@ -18,7 +18,7 @@ class _SharedStart(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         path, _, test = nodeid.partition("::")
-        folder, file = PurePosixPath(path).parts[-2:]
+        *_, folder, file = PurePosixPath(path).parts
         if folder != "integration":
             return path if folder == "unit" else folder
         # Two lakes of their own, loaded by the file's one fixture.
@@ -32,6 +32,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
 
 
 # The longest first: Spark's tests, which one process makes, are a third of everything.
+_TESTS = Path(__file__).parent
 _FIRST = ("spark", "integration", "dags", "unit")
 
 
@@ -42,5 +43,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _place(item: pytest.Item) -> tuple[int, bool]:
-    folder = item.path.parent.name
+    folder = item.path.relative_to(_TESTS).parts[0]
     return _FIRST.index(folder), item.path.stem != "test_broken_on_purpose"

@@ -20,7 +20,7 @@ from tidemark.airflow.compute import (
     failed_tables,
     require_connection,
 )
-from tidemark.airflow.connections import source_url
+from tidemark.airflow.connections import mask_key, source_url
 from tidemark.airflow.factory import RETRY_POLICY
 from tidemark.airflow.tasks import failure_message
 from tidemark.jars import submit_variables
@@ -89,6 +89,23 @@ def test_a_servers_connection_becomes_a_url(
     monkeypatch.setenv("AIRFLOW_CONN_SPOTIFY_SQL", json.dumps(connection))
     found = make_url(source_url(load_source(write("DimUser"))))
     assert found == make_url(url)
+
+
+@pytest.mark.usefixtures("airflow_database")
+def test_the_key_of_masks_is_a_connections_password(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keyed = {"connection": "spotify_sql", "mask_connection": "masks"}
+    source = load_source(write("DimUser", source=keyed))
+    with pytest.raises(errors.SourceError, match=r"source\.mask_connection 'masks' is no Airflow"):
+        mask_key(source)
+    monkeypatch.setenv("AIRFLOW_CONN_MASKS", json.dumps({"conn_type": "generic"}))
+    with pytest.raises(errors.SourceError, match="'masks' has no password"):
+        mask_key(source)
+    conn = {"conn_type": "generic", "password": "geheim"}
+    monkeypatch.setenv("AIRFLOW_CONN_MASKS", json.dumps(conn))
+    assert mask_key(source) == "geheim"
+    assert mask_key(load_source(write("DimUser"))) is None
 
 
 @pytest.mark.usefixtures("airflow_database")

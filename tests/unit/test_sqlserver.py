@@ -348,3 +348,22 @@ def test_a_database_that_sleeps_on_is_left_to_the_next_try() -> None:
 def test_an_error_says_what_mends_it(reason: str, remedy: str | None) -> None:
     found = sqlserver.remedy(reason)
     assert found is None if remedy is None else remedy in (found or "")
+
+
+def test_a_table_is_described_from_the_catalog_alone(tmp_path: Path) -> None:
+    # SQLAlchemy's inspector raises NotImplementedError for SQL Server's constraints.
+    table = order_line(tmp_path, "{exclude: [quantity]}")
+    columns = [
+        ("order_id", "int", 4, 10, 0),
+        ("line]no", "smallint", 2, 5, 0),
+        ("quantity", "decimal", 9, 18, 4),
+        ("changed_at", "datetime2", 8, 27, 7),
+    ]
+    indexes = [(1, True, "line]no"), (1, True, "order_id"), (4, False, "changed_at")]
+    answers: Any = {"FROM sys.columns AS c": columns, "FROM sys.indexes AS i": indexes}
+    source = OpenSource(connection(**answers, **{"sys.masked_columns": []}), sqlserver)  # type: ignore[arg-type]
+    found = source_module.describe(source, table)
+    assert found.columns.names == ["order_id", "line]no", "changed_at"]
+    assert found.primary_key == ("line]no", "order_id")
+    assert found.unique == (frozenset({"order_id", "line]no"}), frozenset({"changed_at"}))
+    assert found.cuts == {"changed_at": "the seventh digit is cut"}

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tidemark.errors import SourceError
 from tidemark.extract import sqlserver
 from tidemark.extract.frontier import find_limits, reach
-from tidemark.extract.source import quoted_schema
+from tidemark.extract.keys import quoted_schema
 from tidemark.extract.strategy import (
     OPERATION,
     SOURCE_SEQUENCE,

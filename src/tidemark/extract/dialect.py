@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from tidemark.errors import SourceError
 from tidemark.extract import postgresql, sqlite, sqlserver
+from tidemark.extract.keys import UniqueKeys
 from tidemark.metadata import Strategy, Table
 from tidemark.windows import Kind
 
@@ -27,7 +28,13 @@ class Dialect(Protocol):
         """
 
     def declared_types(self, connection: sa.Connection, table: Table) -> dict[str, str]:
-        """Give the declared type of each column, generated ones included."""
+        """Give the declared type of each column, generated ones included, in the table's order.
+
+        Empty if there is no such table.
+        """
+
+    def unique_keys(self, connection: sa.Connection, table: Table) -> UniqueKeys:
+        """Look up by which columns the database keeps the rows apart."""
 
     def arrow_type(self, declared: str) -> pa.DataType | None:
         """Give the Arrow type of a declared type; None if there is none."""

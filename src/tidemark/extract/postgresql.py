@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
+from tidemark.extract.keys import UniqueKeys, inspected
 from tidemark.metadata import Strategy, Table
 from tidemark.windows import Kind
 
@@ -37,7 +38,8 @@ _COLUMNS = sa.text(
     "ELSE format_type(a.atttypid, a.atttypmod) END "
     "FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid "
     "JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace "
-    "WHERE n.nspname = :schema AND c.relname = :name AND a.attnum > 0 AND NOT a.attisdropped"
+    "WHERE n.nspname = :schema AND c.relname = :name AND a.attnum > 0 AND NOT a.attisdropped "
+    "AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY a.attnum"
 )
 _OLDEST = sa.text(
     "SELECT min(xact_start) FROM pg_stat_activity WHERE datname = current_database() "
@@ -114,6 +116,11 @@ def cut(declared: str) -> str | None:
     nothing: str | None = None
     del declared
     return nothing
+
+
+def unique_keys(connection: sa.Connection, table: Table) -> UniqueKeys:
+    """Look up the primary key and the constraints that are UNIQUE."""
+    return inspected(connection, table)
 
 
 def comparable(expression: sa.ColumnElement[object], kind: Kind) -> sa.ColumnElement[object]:

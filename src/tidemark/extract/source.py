@@ -9,11 +9,11 @@ from datetime import timedelta
 
 import pyarrow as pa
 import sqlalchemy as sa
-from sqlalchemy.sql.elements import quoted_name
 
 from tidemark.errors import ConfigError, SourceError, SourceUnavailable, shown
 from tidemark.extract.columns import Forms, Selection, nearest, no_column, select
 from tidemark.extract.dialect import Dialect, dialect_of
+from tidemark.extract.keys import quoted_schema
 from tidemark.extract.waking import connected
 from tidemark.metadata import Table
 from tidemark.windows import Kind
@@ -119,29 +119,22 @@ def describe(source: OpenSource, table: Table) -> SourceTable:
         SourceError: There is no such table, or a column has a type that can't be kept.
         ConfigError: The metadata names a column that the table lacks.
     """
-    inspector = sa.inspect(source.connection)
-    schema_name = quoted_schema(table)
-    try:
-        found = inspector.get_columns(table.name, schema=schema_name)
-    except sa.exc.NoSuchTableError:
-        raise _no_table(inspector, table) from None
-    known = source.dialect.declared_types(source.connection, table)
-    declared = {column["name"]: known[column["name"]] for column in found}
+    declared = source.dialect.declared_types(source.connection, table)
+    if not declared:
+        raise _no_table(sa.inspect(source.connection), table)
     _check_columns(table, list(declared))
     _check_mask_key(source, table)
     selection = select(table, declared, source.dialect.arrow_type)
     for name in selection.columns.names:
         _check_usable(table, name)
     check_true(source, table, selection)
-    primary = inspector.get_pk_constraint(table.name, schema=schema_name)["constrained_columns"]
-    others = inspector.get_unique_constraints(table.name, schema=schema_name)
-    unique = [primary, *(constraint["column_names"] for constraint in others)]
+    keys = source.dialect.unique_keys(source.connection, table)
     return SourceTable(
         qualified=f"{table.schema_}.{table.name}",
         columns=selection.columns,
-        unique=tuple(frozenset(u) for u in unique if u),
+        unique=keys.sets,
         declared=declared,
-        primary_key=tuple(primary),
+        primary_key=keys.primary,
         cuts=_cuts(source.dialect, selection, declared),
         forms=Forms(source.dialect.read_as, source.dialect.text_of),
         selection=selection,
@@ -194,11 +187,6 @@ def _no_table(inspector: sa.Inspector, table: Table) -> SourceError:
         "what was read of it before stays in the lake"
     )
     return SourceError(message)
-
-
-def quoted_schema(table: Table) -> quoted_name:
-    """Give the schema's name as one name: SQL Server would take ``a.b`` for a database and more."""
-    return quoted_name(table.schema_, quote=True)
 
 
 def cursor_kind(table: Table, columns: pa.Schema) -> Kind | None:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from tidemark.errors import SourceError, shown
+from tidemark.extract.keys import UniqueKeys, inspected
 from tidemark.metadata import Strategy, Table
 from tidemark.windows import Kind, ordinal
 
@@ -124,6 +125,11 @@ def declared_types(connection: sa.Connection, table: Table) -> dict[str, str]:
     pragma = f"PRAGMA {quote(table.schema_)}.table_xinfo({quote(table.name)})"
     rows = connection.exec_driver_sql(pragma)
     return {row[1]: row[2].removesuffix(" GENERATED ALWAYS") for row in rows}
+
+
+def unique_keys(connection: sa.Connection, table: Table) -> UniqueKeys:
+    """Look up the primary key and the constraints that are UNIQUE."""
+    return inspected(connection, table)
 
 
 def comparable(expression: sa.ColumnElement[object], kind: Kind) -> sa.ColumnElement[object]:

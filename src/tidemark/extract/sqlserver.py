@@ -13,6 +13,7 @@ from typing import Any, cast
 import pyarrow as pa
 import sqlalchemy as sa
 
+from tidemark.extract.keys import UniqueKeys
 from tidemark.extract.sqlserver_errors import is_transient, is_waking, remedy
 from tidemark.extract.sqlserver_rights import answer, falsified, offers, withheld
 from tidemark.extract.tsql import object_name
@@ -62,7 +63,16 @@ _ISOLATION = sa.text(
 )
 _COLUMNS = (
     "SELECT c.name, COALESCE(TYPE_NAME(c.system_type_id), TYPE_NAME(c.user_type_id)), "
-    "c.max_length, c.precision, c.scale FROM sys.columns AS c WHERE c.object_id = OBJECT_ID(:name)"
+    "c.max_length, c.precision, c.scale FROM sys.columns AS c WHERE c.object_id = OBJECT_ID(:name) "
+    "ORDER BY c.column_id"
+)
+# A UNIQUE constraint is an index too; of a filtered one the filter's rows alone are unique.
+_UNIQUE = (
+    "SELECT i.index_id, i.is_primary_key, c.name FROM sys.indexes AS i "
+    "JOIN sys.index_columns AS k ON k.object_id = i.object_id AND k.index_id = i.index_id "
+    "JOIN sys.columns AS c ON c.object_id = k.object_id AND c.column_id = k.column_id "
+    "WHERE i.object_id = OBJECT_ID(:name) AND i.is_unique = 1 AND i.has_filter = 0 "
+    "AND i.is_disabled = 0 AND k.is_included_column = 0 ORDER BY i.index_id, k.key_ordinal"
 )
 
 # What is asked of a dialect and stands in a module of its own.
@@ -106,6 +116,17 @@ def declared_types(connection: sa.Connection, table: Table) -> dict[str, str]:
     """Give the declared type of each column, an alias type's base and computed ones included."""
     rows = connection.execute(sa.text(_COLUMNS), {"name": object_name(table)})
     return {row[0]: declared(row[1] or "", row[2], row[3], row[4]) for row in rows}
+
+
+def unique_keys(connection: sa.Connection, table: Table) -> UniqueKeys:
+    """Look up the primary key, and the unique indexes without a filter."""
+    rows = connection.execute(sa.text(_UNIQUE), {"name": object_name(table)}).all()
+    indexes: dict[int, list[str]] = {}
+    for number, _, column in rows:
+        indexes.setdefault(number, []).append(column)
+    primary = next((number for number, is_primary, _ in rows if is_primary), None)
+    others = (tuple(columns) for number, columns in indexes.items() if number != primary)
+    return UniqueKeys(tuple(indexes.get(primary or 0, ())), tuple(others))
 
 
 def arrow_type(declared: str) -> pa.DataType | None:

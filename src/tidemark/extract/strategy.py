@@ -17,7 +17,8 @@ import sqlalchemy as sa
 
 from tidemark.errors import StateError, shown
 from tidemark.extract.batches import BATCH_ROWS, fetch
-from tidemark.extract.source import OpenSource, SourceTable, quoted_schema
+from tidemark.extract.keys import quoted_schema
+from tidemark.extract.source import OpenSource, SourceTable
 from tidemark.metadata import Table
 from tidemark.windows import Kind
 

@@ -20,7 +20,8 @@ from tidemark.extract.frontier import (
     cursor_zone,
     find_frontier,
 )
-from tidemark.extract.source import SourceTable, fitting_lookback, quoted_schema
+from tidemark.extract.keys import quoted_schema
+from tidemark.extract.source import SourceTable, fitting_lookback
 from tidemark.extract.strategy import (
     OPERATION,
     PRESENT,
