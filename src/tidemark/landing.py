@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -23,6 +24,7 @@ from tidemark.extract.strategy import (
     OPERATION,
     PRESENT,
     SOURCE_SEQUENCE,
+    Changes,
     ReadPlan,
     from_table,
     read_changes,
@@ -300,8 +302,8 @@ def _read(landing: Landing) -> Iterator[tuple[pa.RecordBatch, pa.Array, Facts]]:
     if plan.statement is None:
         return
     table = landing.job.table.name
-    for c in read_changes(landing.source, landing.described, plan.statement, table):
-        digests = row_digests(c.rows, columns.names)
+    changes = read_changes(landing.source, landing.described, plan.statement, table)
+    for c, digests in _digested(changes, columns.names):
         gone = pc.equal(c.operations, "delete")
         kept = pc.if_else(gone, pa.scalar(None, DIGEST_TYPE), digests)
         yield (
@@ -309,6 +311,21 @@ def _read(landing: Landing) -> Iterator[tuple[pa.RecordBatch, pa.Array, Facts]]:
             digests,
             Facts(c.operations, kept, c.source_sequences, c.versions),
         )
+
+
+def _digested(
+    changes: Iterable[Changes], columns: Sequence[str]
+) -> Iterator[tuple[Changes, pa.Array]]:
+    """Digest a batch in a thread while the next one is fetched; memory holds both."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting: tuple[Changes, Future[pa.Array]] | None = None
+        for batch in changes:
+            digesting = (batch, pool.submit(row_digests, batch.rows, columns))
+            if waiting is not None:
+                yield waiting[0], waiting[1].result()
+            waiting = digesting
+        if waiting is not None:
+            yield waiting[0], waiting[1].result()
 
 
 def _dated(landing: Landing, rows: pa.RecordBatch, gone: pa.Array) -> pa.RecordBatch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,14 +85,14 @@ def _from_values(
     result: sa.CursorResult[Any], names: list[str], columns: pa.Schema, table: str, pace: _Pace
 ) -> Iterator[Fetched]:
     width = len(columns)
-    for rows in _fetched(result, pace):
-        own = record_batch([tuple(row[:width]) for row in rows], columns, table)
-        extra = {n: pa.array([row[i] for row in rows]) for i, n in enumerate(names) if i >= width}
-        yield Fetched(own, extra)
-
-
-def _fetched(result: sa.CursorResult[Any], pace: _Pace) -> Iterator[Sequence[Any]]:
     while rows := result.fetchmany(pace.rows):
-        size = size_of(rows)
-        yield from parts(rows) if size > BATCH_BYTES else (rows,)
+        values = list(zip(*rows, strict=True))
+        size = size_of(values[:width], columns)
         pace.follow(len(rows), size)
+        begin = 0
+        for part in parts(values[:width], columns) if size > BATCH_BYTES else (values[:width],):
+            own = record_batch(part, columns, table)
+            end = begin + own.num_rows
+            extra = {names[i]: pa.array(values[i][begin:end]) for i in range(width, len(names))}
+            begin = end
+            yield Fetched(own, extra)
