@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from core_harness import World
 from tidemark.extract import sqlserver
 from tidemark.ingest import TableJob
 from tidemark.metadata import load_source
+from tidemark.watermark import load_state
+from tidemark.windows import Interval
 
 SCHEMA = "tidemark_contract"
 
@@ -41,6 +44,13 @@ class Server:
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         with self.connection() as connection:
             return [tuple(row) for row in connection.exec_driver_sql(query).all()]
+
+    @contextmanager
+    def open_transaction(self) -> Iterator[sa.Connection]:
+        """Give a connection of another user, whose transaction is open until it commits."""
+        engine = sqlserver.create_engine(sa.make_url(self.url), SCHEMA)
+        with engine.connect() as connection:
+            yield connection
 
     def refusal(self, *statements: str) -> str | None:
         """Run statements; give why the server refused one of them."""
@@ -71,22 +81,37 @@ class MssqlWorld(World):
         assert self.server is not None
         self.server.run(*(statement.replace("{t}", self.full_name) for statement in statements))
 
+    def state_cdc(self) -> str | None:
+        """Give the stored watermark."""
+        return load_state(self.store, self.lake, self.name).cdc
+
+    def positions(self) -> list[str]:
+        """Give what the strategy stored at its last read."""
+        return list(load_state(self.store, self.lake, self.name).position.values())
+
+    def slice(self, begin: str, end: str) -> dict[str, Any]:
+        """Read a span of time again, as a backfill does."""
+        span = Interval(*(datetime.fromisoformat(t).replace(tzinfo=UTC) for t in (begin, end)))
+        copied = self.copy(span)
+        self.finish(copied)
+        return copied
+
     def step(self) -> dict[str, Any]:
         """Read once, as the Dag does."""
         copied = self.copy()
         self.finish(copied)
         return copied
 
-    def bronze(self) -> pa.Table:
+    def bronze_table(self) -> pa.Table:
         """Give all rows of bronze in the order in which they were read."""
         files = sorted(Path(self.lake.root).glob(f"bronze/{self.name}/*.parquet"))
         tables = [pq.read_table(file) for file in files]
         return pa.concat_tables(tables, promote_options="permissive").sort_by("_sequence")
 
-    def state(self, *columns: str) -> dict[Any, tuple[Any, ...]]:
+    def held(self, *columns: str) -> dict[Any, tuple[Any, ...]]:
         """Give what bronze says the table holds: the newest version of each key."""
         rows: dict[Any, tuple[Any, ...]] = {}
-        for row in self.bronze().to_pylist():
+        for row in self.bronze_table().to_pylist():
             rows.pop(row["id"], None)
             if row["_operation"] != "delete":
                 rows[row["id"]] = tuple(row[name] for name in columns)

@@ -89,7 +89,7 @@ def test_a_value_arrives_as_it_is(
     world = known(make, f"v {declared} NULL", WHOLE)
     world.sql(f"INSERT INTO {{t}} (id, v) VALUES (1, {literal}), (2, NULL)")
     assert world.step()["rows"] == 2
-    found = world.bronze()
+    found = world.bronze_table()
     assert found.schema.field("v").type == kind
     assert dict(zip(found["id"].to_pylist(), found["v"].to_pylist(), strict=True)) == {
         1: value,
@@ -102,8 +102,8 @@ def test_a_rowversion_is_eight_bytes(make: Make) -> None:
     world = known(make, "v rowversion", WHOLE)
     world.sql("INSERT INTO {t} (id) VALUES (1)")
     world.step()
-    assert world.bronze().schema.field("v").type == pa.binary(8)
-    assert [len(v) for v in world.bronze()["v"].to_pylist()] == [8]
+    assert world.bronze_table().schema.field("v").type == pa.binary(8)
+    assert [len(v) for v in world.bronze_table()["v"].to_pylist()] == [8]
 
 
 @pytest.mark.parametrize(("declared", "literal", "text"), TEXTS)
@@ -111,7 +111,7 @@ def test_a_text_beside_holds_all_of_it(make: Make, declared: str, literal: str, 
     world = known(make, f"v {declared} NULL", WHOLE | {"columns": "{as_text: [v]}"})
     world.sql(f"INSERT INTO {{t}} (id, v) VALUES (1, {literal}), (2, NULL)")
     world.step()
-    assert world.state("v_text") == {1: (text,), 2: (None,)}
+    assert world.held("v_text") == {1: (text,), 2: (None,)}
 
 
 @pytest.mark.parametrize("declared", ["sql_variant", "geography"])
@@ -137,8 +137,8 @@ def test_columns_are_left_out_redacted_and_masked(make: Make) -> None:
                  WHOLE | {"columns": columns})  # fmt: skip
     world.sql("INSERT INTO {t} VALUES (1, 'secret', N'ada@example.com', 5, 7)")
     world.step()
-    assert world.state("email", "price", "n") == {1: ("***", None, 7)}
-    assert "note" not in world.bronze().column_names
+    assert world.held("email", "price", "n") == {1: ("***", None, 7)}
+    assert "note" not in world.bronze_table().column_names
     sealed = known(make, "email nvarchar(50) NULL", WHOLE)
     assert sealed.table.columns.mask == {}
 
@@ -147,7 +147,7 @@ def test_odd_names_are_quoted(make: Make) -> None:
     world = make("[odd]]name] int NULL, [per%cent:x] int NULL, [select] int NULL", WHOLE)
     world.sql("INSERT INTO {t} VALUES (1, 2, 3, 4)")
     world.step()
-    assert world.state("odd]name", "per%cent:x", "select") == {1: (2, 3, 4)}
+    assert world.held("odd]name", "per%cent:x", "select") == {1: (2, 3, 4)}
 
 
 def test_memory_holds_one_batch(make: Make) -> None:
@@ -158,4 +158,4 @@ def test_memory_holds_one_batch(make: Make) -> None:
         "AS numbers"
     )
     assert world.step()["rows"] == 100_000
-    assert world.bronze().num_rows == 100_000
+    assert world.bronze_table().num_rows == 100_000
