@@ -95,6 +95,9 @@ class Dialect(Protocol):
     def unreadable(self, connection: sa.Connection) -> str | None:
         """Tell which cursor value could not be read, if that is why a statement failed."""
 
+    def cancel(self, connection: sa.Connection) -> None:
+        """Cancel the statement that a connection waits for; called from another thread."""
+
     def is_waking(self, error: sa.exc.DBAPIError) -> bool:
         """Tell whether the database was asleep and wakes up now."""
 

@@ -18,6 +18,7 @@ from tidemark.metadata import Strategy, Table
 from tidemark.windows import Kind
 
 _DECIMAL_DIGITS = 38
+_CANCEL_SECONDS = 2.0
 _NUMERIC = re.compile(r"numeric\((\d+),(\d+)\)$")
 _TYPES: dict[str, pa.DataType] = {
     "boolean": pa.bool_(), "smallint": pa.int16(), "integer": pa.int32(), "bigint": pa.int64(),
@@ -214,6 +215,12 @@ def unreadable(connection: sa.Connection) -> str | None:
     nothing: str | None = None
     del connection
     return nothing
+
+
+def cancel(connection: sa.Connection) -> None:
+    """Ask the server to cancel what the connection waits for."""
+    driver: Any = connection.connection.driver_connection
+    driver.cancel_safe(timeout=_CANCEL_SECONDS)
 
 
 def is_waking(error: sa.exc.DBAPIError) -> bool:

@@ -6,11 +6,13 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
 import pyarrow as pa
 import sqlalchemy as sa
 
 from tidemark.errors import ConfigError, SourceError, SourceUnavailable, shown
+from tidemark.extract.cancelling import cancelled_on_kill
 from tidemark.extract.columns import Forms, Selection, nearest, no_column, select
 from tidemark.extract.dialect import Dialect, dialect_of
 from tidemark.extract.keys import quoted_schema
@@ -91,7 +93,10 @@ def open_source(url: str, table: Table, mask_key: str | None = None) -> Iterator
         engine = dialect.create_engine(parsed, table.schema_)
         with connected(engine, dialect.is_waking) as connection:
             source = OpenSource(connection, dialect, mask_key)
-            with _cursor_explained(source, table):
+            with (
+                cancelled_on_kill(partial(dialect.cancel, connection)),
+                _cursor_explained(source, table),
+            ):
                 yield source
     except sa.exc.DBAPIError as error:
         raise _explained(error, dialect, table, parsed.password) from error

@@ -189,6 +189,12 @@ def offers(connection: sa.Connection, table: Table) -> tuple[Strategy, ...]:
     return ()
 
 
+def cancel(connection: sa.Connection) -> None:
+    """Cancel what the connection is at."""
+    driver: Any = connection.connection.driver_connection
+    driver.interrupt()
+
+
 def is_waking(error: sa.exc.DBAPIError) -> bool:
     """SQLite does not sleep."""
     del error

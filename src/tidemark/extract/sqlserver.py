@@ -21,6 +21,7 @@ from tidemark.metadata import Table
 from tidemark.windows import Kind
 
 _DECIMAL_DIGITS = 38
+_RUNNING = "tidemark: the cursor of the last statement"
 _TIMEOUT, _LOGIN_SECONDS = "connect_timeout", 30
 _DATETIME_STEP = timedelta(milliseconds=4)  # sys.dm_tran_* hold datetime: steps of 1/300 s
 _PARTS = re.compile(r"(\w+)(?:\((\d+|max)(?:, ?(\d+))?\))?$")
@@ -90,12 +91,28 @@ def create_engine(url: sa.URL, schema: str) -> sa.Engine:
     url = url.difference_update_query([_TIMEOUT])
     if not any(name.lower() == "encrypt" for name in url.query):
         url = url.update_query_dict({"Encrypt": "yes"})
-    return sa.create_engine(
+    engine = sa.create_engine(
         url.set(drivername="mssql+mssqlpython"),
         poolclass=sa.pool.NullPool,
         hide_parameters=True,
         connect_args={"timeout": seconds},
     )
+    sa.event.listen(engine, "before_cursor_execute", _remember)
+    return engine
+
+
+def _remember(connection: sa.Connection, cursor: Any, *_: object) -> None:
+    connection.info[_RUNNING] = cursor
+
+
+def cancel(connection: sa.Connection) -> None:
+    """Cancel what the connection waits for: a query's timeout may fire only at its end.
+
+    The driver has no public way but that of its Arrow reader's ``close``, which calls the same.
+    """
+    cursor = connection.info.get(_RUNNING)
+    if cursor is not None and not cursor.closed:
+        cursor.hstmt._cancel()  # noqa: SLF001
 
 
 def declared(name: str, max_length: int, precision: int, scale: int) -> str:
