@@ -19,6 +19,14 @@ from tidemark.windows import Kind
 
 _DECIMAL_DIGITS = 38
 _CANCEL_SECONDS = 2.0
+# A network that drops without a word is noticed after a minute; by the system's own settings after
+# two hours.
+_KEPT_ALIVE = {
+    "connect_timeout": 30,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
 _NUMERIC = re.compile(r"numeric\((\d+),(\d+)\)$")
 _TYPES: dict[str, pa.DataType] = {
     "boolean": pa.bool_(), "smallint": pa.int16(), "integer": pa.int32(), "bigint": pa.int64(),
@@ -64,6 +72,7 @@ def create_engine(url: sa.URL, schema: str) -> sa.Engine:
         poolclass=sa.pool.NullPool,
         hide_parameters=True,
         execution_options={"postgresql_readonly": True},
+        connect_args={k: v for k, v in _KEPT_ALIVE.items() if k not in url.query},
     )
     sa.event.listen(engine, "connect", _prepare)
     return engine
