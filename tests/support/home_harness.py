@@ -92,12 +92,12 @@ class Home:
         return done
 
     @contextmanager
-    def dag(self) -> Iterator[DagRuns]:
+    def dag(self, name: str = "spotify") -> Iterator[DagRuns]:
         """Hold a process that runs the Dag on request, as `airflow dags test` does."""
         self.path.mkdir(parents=True, exist_ok=True)
         log = (self.path / "test.log").open("a")
         process = subprocess.Popen(
-            [sys.executable, "-m", "tidemark.airflow.local_runs", "spotify"],
+            [sys.executable, "-m", "tidemark.airflow.local_runs", name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
