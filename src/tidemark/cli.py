@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from tidemark import rebuild_command, sample
 from tidemark.errors import ConfigError, TidemarkError
@@ -16,13 +17,25 @@ from tidemark.settings import Settings, load_settings
 _DESCRIPTION = """Metadata-driven ingestion: source database → bronze → silver → gold, in Airflow.
 
 A first look:          make demo
-Your own tables:       edit config/, then `tidemark validate`
+Your own tables:       tidemark init <connection>, then `tidemark plan`
 Airflow with this home: eval "$(tidemark env)", then any `airflow` command
 """
 _ENVIRONMENT = """environment:
   TIDEMARK_HOME    Airflow's home, the local lake, the sample source (default .tidemark)
   TIDEMARK_CONFIG  the folder of the metadata files (default config)
   TIDEMARK_LAKE    the lake's root (default $TIDEMARK_HOME/lake)
+"""
+_INIT = """\
+Look at a database's catalog and write config/<name>.yaml: of each table its key, how its changes
+are found, and why; what can't be ingested stands there as a comment that says what to do.
+
+  tidemark init shop_sql                         all tables of the login's own schema
+  tidemark init shop_sql --schema sales --name sales --table OrderLine --table Product
+  tidemark init shop_sql --from-adf loop_input.json   the tables of a Data Factory pipeline
+  tidemark init shop_sql --dry-run               print it, and write nothing
+
+The connection is Airflow's: `airflow connections add …`, or AIRFLOW_CONN_<ID>; docs/connections.md.
+The source is only read; the file holds no password. A file that is there is never overwritten.
 """
 _RECONCILE_CODES = """exit codes:
   0  the lake is equal to its source, as far as the last read came;
@@ -77,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     rebuild = commands.add_parser("rebuild", help="build silver and gold anew from bronze")
     rebuild_command.add_arguments(rebuild)
     rebuild.set_defaults(command=rebuild_command.run)
+    _add_init(commands)
     _add_plan(commands)
     _add_reconcile(commands)
     demo = commands.add_parser("demo", help="three runs of the sample")
@@ -102,6 +116,28 @@ def _add_show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     show.add_argument("--internal", action="store_true", help="Tidemark's own columns (_…) too")
     show.add_argument("--csv", action="store_true", help="CSV instead of a table")
     show.set_defaults(command=_show)
+
+
+def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    init = commands.add_parser(
+        "init",
+        help="write a first config from a database's catalog, or from ADF's list of tables",
+        description=_INIT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    init.add_argument("connection", help="the Airflow connection's id, such as spotify_sql")
+    init.add_argument("--name", help="the file's stem (default: from the connection's id)")
+    what = init.add_mutually_exclusive_group()
+    what.add_argument("--schema", help="default: the login's own, such as dbo or public")
+    what.add_argument(
+        "--from-adf", type=Path, metavar="FILE", help="the tables of ADF's loop_input.json"
+    )
+    init.add_argument(
+        "--table", action="append", default=[], metavar="NAME", help="only this one; repeatable"
+    )
+    init.add_argument("--views", action="store_true", help="views too")
+    init.add_argument("--dry-run", action="store_true", help="print the config, write nothing")
+    init.set_defaults(command=_init)
 
 
 def _add_plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -181,6 +217,12 @@ def _show(arguments: argparse.Namespace, settings: Settings) -> int:
     from tidemark.show import show  # noqa: PLC0415  # polars is needed here alone
 
     return show(arguments, settings.lake)
+
+
+def _init(arguments: argparse.Namespace, settings: Settings) -> int:
+    from tidemark.init.command import run  # noqa: PLC0415  # as above
+
+    return run(arguments, settings)
 
 
 def _plan(arguments: argparse.Namespace, settings: Settings) -> int:

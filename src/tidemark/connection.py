@@ -26,9 +26,24 @@ def source_url(source: Source, settings: Settings) -> str:
     Raises:
         SourceError: There is no such connection, or it can't be used; names it and the remedy.
     """
-    variable = f"AIRFLOW_CONN_{source.source.connection.upper()}"
+    asker = f"{source.path}: source.connection"
+    return connection_url(source.source.connection, asker, settings)
+
+
+def connection_url(name: str, asker: str, settings: Settings) -> str:
+    """Give the SQLAlchemy URL of an Airflow connection. It may hold a password: never log it.
+
+    Args:
+        name: The connection's id.
+        asker: What names it, such as a field of a file: an error begins with it.
+        settings: The places.
+
+    Raises:
+        SourceError: There is no such connection, or it can't be used; names it and the remedy.
+    """
     variables = _variables(settings)
-    return _sqlite_url(variables.get(variable, "")) or _asked(source, variables)
+    variable = variables.get(f"AIRFLOW_CONN_{name.upper()}", "")
+    return _sqlite_url(variable) or _asked(name, asker, variables)
 
 
 def mask_key(source: Source, settings: Settings) -> str | None:
@@ -37,9 +52,11 @@ def mask_key(source: Source, settings: Settings) -> str | None:
     Raises:
         SourceError: There is no such connection, or it has no password.
     """
-    if not any(table.columns.needs_key for table in source.tables.values()):
+    name = source.source.mask_connection
+    if name is None or not any(table.columns.needs_key for table in source.tables.values()):
         return None
-    return _asked(source, _variables(settings), "--mask-key")
+    asker = f"{source.path}: source.mask_connection"
+    return _asked(name, asker, _variables(settings), "--mask-key")
 
 
 def _variables(settings: Settings) -> Mapping[str, str]:
@@ -60,9 +77,9 @@ def _sqlite_url(text: str) -> str | None:
     return f"sqlite:///{host}" if PurePath(host).is_absolute() else None
 
 
-def _asked(source: Source, variables: Mapping[str, str], *what: str) -> str:
+def _asked(name: str, asker: str, variables: Mapping[str, str], *what: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "tidemark.airflow.source_url", str(source.path), *what],
+        [sys.executable, "-m", "tidemark.airflow.source_url", name, asker, *what],
         env=variables,
         capture_output=True,
         text=True,
@@ -70,12 +87,11 @@ def _asked(source: Source, variables: Mapping[str, str], *what: str) -> str:
     )
     if done.returncode == 0 and done.stdout:
         return done.stdout
-    name = source.source.mask_connection if what else source.source.connection
     lines = done.stderr.strip().splitlines()
     # Airflow's own words may hold what it was given: only ours, which never do, are shown.
     reason = next((line[9:] for line in lines if line.startswith("tidemark:")), None)
     raise SourceError(
         reason
-        or f"{source.path}: the Airflow connection {name!r} can't be read; try "
+        or f"{asker}: the Airflow connection {name!r} can't be read; try "
         f"`airflow connections get {name}`, and run `tidemark env` first if Airflow was never used"
     )

@@ -139,7 +139,8 @@ def test_other_connections_are_airflows_to_find(
     else:
         with pytest.raises(SourceError, match=r"^no such connection, add it$"):
             source_url(source, load_settings())
-    assert asked == [[sys.executable, "-m", "tidemark.airflow.source_url", str(source.path)]]
+    child_of = [sys.executable, "-m", "tidemark.airflow.source_url"]
+    assert asked == [[*child_of, "spotify_sql", f"{source.path}: source.connection"]]
 
 
 def test_memory_does_not_grow_with_the_table(tmp_path: Path) -> None:

@@ -27,13 +27,25 @@ def source_url(source: Source) -> str:
     Raises:
         SourceError: The connection is missing, of a type that can't be read, or incomplete.
     """
-    name = source.source.connection
+    return connection_url(source.source.connection, f"{source.path}: source.connection")
+
+
+def connection_url(name: str, asker: str) -> str:
+    """Give the SQLAlchemy URL of a connection. It may hold a password: never log it.
+
+    Args:
+        name: The connection's id.
+        asker: What names it, such as a field of a file: an error begins with it.
+
+    Raises:
+        SourceError: The connection is missing, of a type that can't be read, or incomplete.
+    """
     example = "--conn-type sqlite --conn-host /path/to/source.db"
-    connection = _connection(source, "source.connection", name, example)
+    connection = _connection(name, asker, example)
     if connection.conn_type not in SUPPORTED:
         message = (
-            f"{source.path}: the Airflow connection {name!r} is of type {connection.conn_type!r}, "
-            f"which can't be read; the supported types are: {', '.join(SUPPORTED)}"
+            f"{asker} {name!r} is an Airflow connection of type {connection.conn_type!r}, which "
+            f"can't be read; the supported types are: {', '.join(SUPPORTED)}"
         )
         raise SourceError(message)
     driver = _DRIVERS.get(connection.conn_type)
@@ -47,25 +59,35 @@ def mask_key(source: Source) -> str | None:
         SourceError: The connection is missing, or has no password.
     """
     name = source.source.mask_connection
-    if name is None:
-        return None
-    example = "--conn-type generic --conn-password …"
-    key = _connection(source, "source.mask_connection", name, example).password
+    return None if name is None else key_of(name, f"{source.path}: source.mask_connection")
+
+
+def key_of(name: str, asker: str) -> str:
+    """Give the password of a connection, as a key.
+
+    Args:
+        name: The connection's id.
+        asker: What names it.
+
+    Raises:
+        SourceError: The connection is missing, or has no password.
+    """
+    key = _connection(name, asker, "--conn-type generic --conn-password …").password
     if not key:
         message = (
-            f"{source.path}: the Airflow connection {name!r} has no password; give it one: it is "
-            "the key of the columns that are masked with hmac"
+            f"{asker}: the Airflow connection {name!r} has no password; give it one: it is the "
+            "key of the columns that are masked with hmac"
         )
         raise SourceError(message)
-    return key
+    return str(key)
 
 
-def _connection(source: Source, field: str, name: str, example: str) -> Connection:
+def _connection(name: str, asker: str, example: str) -> Connection:
     try:
         connection: Connection = Connection.get(name)
     except AirflowNotFoundException as error:
         message = (
-            f"{source.path}: {field} {name!r} is no Airflow connection; add it with "
+            f"{asker} {name!r} is no Airflow connection; add it with "
             f"`airflow connections add {name} {example}`, or set AIRFLOW_CONN_{name.upper()}"
         )
         raise SourceError(message) from error
