@@ -77,13 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="<command>")
     validate = commands.add_parser("validate", help="check every file of metadata")
     validate.set_defaults(command=_validate)
-    source = commands.add_parser(
-        "sample",
-        help="write the sample source, or change it",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    sample.add_arguments(source)
-    source.set_defaults(command=lambda arguments, settings: sample.run(arguments, settings.home))
+    _add_sample(commands)
     env = commands.add_parser("env", help="print the exports that make `airflow` use this home")
     env.set_defaults(command=_env)
     _add_show(commands)
@@ -99,6 +93,16 @@ def _parser() -> argparse.ArgumentParser:
     ui.add_argument("--port", type=int, default=8080, help="default: %(default)s")
     ui.set_defaults(command=_ui)
     return parser
+
+
+def _add_sample(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    source = commands.add_parser(
+        "sample",
+        help="write the sample source, or change it",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    sample.add_arguments(source)
+    source.set_defaults(command=lambda arguments, settings: sample.run(arguments, settings.home))
 
 
 def _add_show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -196,7 +200,9 @@ def _validate(arguments: argparse.Namespace, settings: Settings) -> int:
         for note in rule_notes(source, settings.rules_folder):
             print(f"{name}: note: {note}")
     if not loaded:
-        raise ConfigError(f"{settings.config}: holds no *.yaml; docs/config.md shows how to begin")
+        raise ConfigError(
+            f"{settings.config}: holds no *.yaml; `tidemark init <connection>` writes a first one"
+        )
     broken = [name for name, source in loaded.items() if isinstance(source, ConfigError)]
     return 1 if broken else 0
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from core_harness import FAST, SOAK
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis_folder import folder
 
@@ -62,7 +62,7 @@ def init(*words: str) -> int:
 def text(home: Path, name: str = "spotify") -> str:
     """Read the config as one line, so that it does not matter where a comment is broken."""
     lines = (home / "config" / f"{name}.yaml").read_text().splitlines()
-    return " ".join(line.strip().removeprefix("# ") for line in lines)
+    return " ".join(word for line in lines for word in line.strip().removeprefix("#").split())
 
 
 # --- from the catalog
@@ -116,7 +116,7 @@ def test_what_can_not_be_ingested_is_a_comment_with_the_reason(home: Path) -> No
         "CREATE TABLE Log (at TIMESTAMP, message TEXT)",
         "CREATE TABLE Maybe (code TEXT UNIQUE, n INTEGER)",
         "CREATE TABLE Half (code TEXT NOT NULL, n INTEGER)",
-        "CREATE UNIQUE INDEX half ON Half (code) WHERE n > 0",
+        "CREATE UNIQUE INDEX half_code ON Half (code) WHERE n > 0",
         "CREATE TABLE Shape (id INTEGER PRIMARY KEY, place GEOGRAPHY)",
         'CREATE TABLE Spaced (id INTEGER PRIMARY KEY, "unit price" TEXT)',
     )
@@ -124,7 +124,7 @@ def test_what_can_not_be_ingested_is_a_comment_with_the_reason(home: Path) -> No
     tables = load_source(home / "config" / "spotify.yaml").tables
     assert not {"Log", "Maybe", "Half", "Shape", "Spaced"} & set(tables)
     told = text(home)
-    assert 'Log: key: "?"  # its columns: at, message' in told
+    assert 'Log: key: "?" # its columns: at, message' in told
     for name in ("Log", "Maybe", "Half"):
         assert f"table {name} is left out: it has neither a primary key" in told
     assert "column 'place' is declared 'GEOGRAPHY', which is no type" in told
@@ -137,7 +137,7 @@ def test_a_unique_constraint_of_not_null_columns_is_a_key(home: Path) -> None:
         "CREATE TABLE Line (a INT NOT NULL, b INT NOT NULL, c INT NOT NULL, d TEXT UNIQUE, "
         "UNIQUE (a, b, c), UNIQUE (b, a))",
         "CREATE TABLE Code (code TEXT NOT NULL)",
-        "CREATE UNIQUE INDEX code ON Code (code)",
+        "CREATE UNIQUE INDEX code_once ON Code (code)",
     )
     assert init("--table", "Line", "--table", "Code") == 0
     tables = load_source(home / "config" / "spotify.yaml").tables
@@ -256,9 +256,9 @@ def test_two_schemas_of_adfs_list_share_a_file(home: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "read", "lines"),
     [
-        ('[1, 2,\n]', "[1, 2\n]", [1]),
-        ('[{"a": "x,]"\n,},]', '[{"a": "x,]"}]', [2, 2]),
-        ('["\\",]", 1 , ]', '["\\",]", 1 ]', [1]),
+        ("[1, 2,\n]", "[1, 2\n]", [1]),
+        ('[{"a": "x,]"\n,},]', '[{"a": "x,]"\n}]', [2, 2]),
+        ('["\\",]", 1 , ]', '["\\",]", 1  ]', [1]),
         ("[,]", "[,]", []),
         ("[1,,]", "[1,,]", []),
         ('{"a":,}', '{"a":,}', []),
@@ -303,7 +303,7 @@ def test_json_with_a_trailing_comma_is_read_as_without(values: list[Any]) -> Non
 def test_a_list_that_is_none_is_explained(tmp_path: Path, listed: str, said: str) -> None:
     path = tmp_path / "loop.json"
     path.write_text(listed)
-    with pytest.raises(Exception, match="loop.json") as raised:
+    with pytest.raises(Exception, match=r"loop\.json") as raised:
         read_list(path)
     assert said in str(raised.value)
 
@@ -384,10 +384,26 @@ def loaded(folder: Path, facts: Sequence[TableFacts]) -> dict[str, Any]:
     return load_source(path).tables
 
 
+ODD = ["on", "Yes", "null", "~", "1e3", "0x1F", "1_000", "1:30", "2025-01-01", ".inf", "<<", "="]
+SIGNS = ["-", "?", "#a", "'", '"', "\\", "[a]", "{a}", "&a", "*a", "!a", "|", ">", "%a", "@a", "`a"]
 NAMES = st.sampled_from(
-    ["on", "Yes", "null", "~", "1e3", "0x1F", "1_000", "1:30", "2025-01-01", ".inf", "<<", "=", "-"]
-    + ["? a", "a: b", "#a", "a #b", "'", '"', "\\", "[a]", "{a", "&a", "*a", "!a", "|", ">", "%a"]
-    + ["@a", "`a", "a\nb", "a\u2028b", "\u0085", "\ufeffa", "\x7f", "é", "😀", "silver", "a\tb"]
+    [
+        *ODD,
+        *SIGNS,
+        "é",
+        "😀",
+        "silver",
+        "a: b",
+        "a #b",
+        "? a",
+        "- a",
+        "a\nb",
+        "a\tb",
+        "a\u2028b",
+        "\u0085",
+        "\ufeffa",
+        "\x7f",
+    ]
 ) | st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 
 
@@ -418,9 +434,8 @@ def test_any_names_of_tables_and_columns_come_back(names: list[tuple[str, str, s
         facts.append(TableFacts(schema, f"{table}+", columns, refused=f"{one} {two}"))
     blank = {f.name for f in facts if not f.name.strip()}
     good = [f for f in facts if f.primary_key and f.name not in blank]
-    unusable = not good or any(not t.strip() for f in facts for t in (f.schema, *f.primary_key))
-    if unusable or len({f.name for f in facts}) < len(facts):
-        return
+    assume(good and all(t.strip() for f in facts for t in (f.schema, *f.primary_key)))
+    assume(len({f.name for f in facts}) == len(facts))
     with folder(FAST) as here:
         tables = loaded(here, facts)
     assert {n: (t.schema_, t.key) for n, t in tables.items()} == {

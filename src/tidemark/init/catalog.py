@@ -83,11 +83,12 @@ def names_in(source: OpenSource, schema: str) -> dict[str, bool]:
     views = inspector.get_view_names(quoted)
     found = dict.fromkeys(views, True) | dict.fromkeys(inspector.get_table_names(quoted), False)
     if not found:
-        there = [] if source.connection.dialect.name == "sqlite" else inspector.get_schema_names()
-        schemas = f" (schemas: {', '.join(there)})" if there else ""
+        is_sqlite = source.connection.dialect.name == "sqlite"
+        there = [] if is_sqlite else [s for s in inspector.get_schema_names() if s != schema]
+        schemas = f" (others: {', '.join(there)})" if there else ""
         raise ConfigError(
             f"schema {schema!r} holds no table that the login can see"
-            f"{did_you_mean(schema, [s for s in there if s != schema])}{schemas}; name another with --schema, or grant SELECT"
+            f"{did_you_mean(schema, there)}{schemas}; name another with --schema, or grant SELECT"
         )
     return dict(sorted(found.items()))
 
