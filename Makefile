@@ -16,6 +16,10 @@ TESTS ?= tests
 WORKERS ?= 2
 PORT ?= 8080
 
+# A word behind `bench` narrows it: `make bench copy ARGS="--large"`.
+NARROWED := copy parse incremental
+BENCHES := $(subst copy,copy_to_bronze,$(subst parse,dag_parse,$(or $(filter $(NARROWED),$(MAKECMDGOALS)),$(NARROWED))))
+
 .PHONY: help setup demo ui test lint lock docs soak bench clean
 
 help: ## this list
@@ -44,9 +48,13 @@ lint: $(READY) ## ruff, mypy, import-linter, the metadata
 soak: $(READY) ## every test, with many more random examples
 	@TIDEMARK_SOAK=1 $(BIN)/pytest
 
-bench: $(READY) ## what a copy costs beside a bare loop, and a change of 1 % beside a whole load
-	@$(BIN)/python benchmarks/copy_to_bronze.py
-	@PYTHONPATH=tests/support $(BIN)/python benchmarks/incremental.py
+bench: $(READY) ## what copying, parsing Dags and a change of 1 % cost; one: make bench copy, parse, incremental
+	@for bench in $(BENCHES); do \
+	  PYTHONPATH=tests/support $(BIN)/python benchmarks/$$bench.py $(ARGS) || exit; done
+
+.PHONY: $(NARROWED)
+$(NARROWED):
+	@test -n "$(filter bench,$(MAKECMDGOALS))" || { echo "say make bench $@" >&2; exit 2; }
 
 docs: $(READY) ## write docs/config.md anew from the metadata's model
 	@$(BIN)/python -m tidemark.config_docs > docs/config.md

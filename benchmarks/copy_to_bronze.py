@@ -1,107 +1,166 @@
-"""What `copy_to_bronze` costs beside the bare loop: `make bench`.
+"""From a database to Parquet, by the tasks' own code and by others: `make bench copy`.
 
-Both read the same SQLite table in batches and write Parquet (snappy). The bare loop keeps the
-database's values as they come and does nothing else: no window, no digest, no types checked, no
-file published. The ratio of the two is what counts: it is taken in one run, several times.
+One table of ten mixed columns, in a schema that the bench makes and drops: on a PostgreSQL server
+of its own, or on any PostgreSQL or SQL Server by `--url` (`make bench copy ARGS="--url …"`). Each
+contestant copies in a fresh process, round after round; what counts are the ratios within a round.
+Tidemark does more than the others: it fixes the window at the source, checks types, digests each
+row and publishes the file whole.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import os
 import platform
-import sqlite3
 import statistics
+import subprocess
+import sys
 import tempfile
-import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from bench_table import BenchTable, bench_table
 
-from tidemark.ingest import TableJob, advance_watermark, copy_to_bronze, lookup_watermark
-from tidemark.layout import Lake
-from tidemark.metadata import Table, load_source
-from tidemark.storage import open_store
-
-_BATCH = 50_000
-_YAML = """
-source: {connection: bench}
-tables:
-  Wide: {key: id, cursor: changed_at}
-"""
-CREATE = """
-CREATE TABLE Wide (
-  id INTEGER PRIMARY KEY, a INTEGER, b BIGINT, price DECIMAL(10, 2), ratio DOUBLE,
-  name TEXT, city TEXT, born DATE, active BOOLEAN, changed_at DATETIME)
-"""
-FILL = """
-WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :rows)
-INSERT INTO Wide SELECT i, i % 97, i * 1000003, (i % 100000) / 100.0, i / 7.0, 'name ' || i,
-  CASE i % 3 WHEN 0 THEN NULL ELSE 'city ' || (i % 500) END,
-  date('2000-01-01', (i % 9000) || ' days'), i % 2,
-  datetime('2025-01-01', (i % 30000000) || ' seconds') FROM n
-"""
+_PEERS = Path(sys.prefix) / "bench"
+_PACKAGES = (
+    "connectorx>=0.4", "dlt[filesystem,parquet,sql_database]>=1.10", "psycopg[binary]>=3.3",
+    "mssql-python>=1.16", "sqlalchemy>=2.0", "pyarrow>=18", "pandas>=2.2",
+)  # fmt: skip
+_OURS = ("bare", "tidemark", "sqlalchemy_pandas", "pymssql")
+_OTHERS = ("connectorx", "dlt_pyarrow", "dlt_connectorx")
+_LARGE = 10
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=200_000)
-    parser.add_argument("--repeats", type=int, default=5)
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        database = Path(folder) / "bench.db"
-        with closing(sqlite3.connect(database)) as connection, connection:
-            connection.execute(CREATE)
-            connection.execute(FILL, {"rows": args.rows})
-        table = _table(Path(folder))
-        ratios = []
-        for number in range(args.repeats):
-            bare = _timed(lambda: _bare(database, Path(folder) / "bare.parquet"))
-            ours = _timed(lambda n=number: _copy(database, Path(folder) / f"lake{n}", table))
-            ratios.append(ours / bare)
-            print(
-                f"bare loop {bare:6.2f} s   copy_to_bronze {ours:6.2f} s   ratio {ours / bare:.2f}"
-            )
-    print(
-        f"{args.rows:,} rows x 10 columns, {os.cpu_count()} cores, Python "
-        f"{platform.python_version()}: ratio {statistics.median(ratios):.2f} (median of "
-        f"{args.repeats}, {min(ratios):.2f} to {max(ratios):.2f})"
+    parser.add_argument("--url", help="a database (SQLAlchemy URL); default: a server of our own")
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", metavar="A,B", help=f"of {', '.join((*_OURS, *_OTHERS))}")
+    parser.add_argument(
+        "--large", action="store_true", help=f"also {_LARGE} times the rows, for Tidemark's memory"
     )
+    args = parser.parse_args()
+    with _database(args.url) as url:
+        wanted = args.only.split(",") if args.only else [*_OURS, *_OTHERS]
+        names = [name for name in wanted if _can_run(name, url)]
+        with bench_table(url, args.rows) as table:
+            kind = table.url.partition("+")[0]
+            print(
+                f"{kind}, {args.rows:,} rows x 10 columns, {os.cpu_count()} cores, Python "
+                f"{platform.python_version()}, {args.repeats} rounds",
+                flush=True,
+            )
+            small = _rounds(names, table, args.repeats)
+        if args.large and "tidemark" in small:
+            with bench_table(url, args.rows * _LARGE) as table:
+                large = _copy("tidemark", table)
+            _print_large(statistics.median(r["peak"] for r in small["tidemark"]), large)
 
 
-def _table(folder: Path) -> Table:
-    path = folder / "bench.yaml"
-    path.write_text(_YAML)
-    return load_source(path).tables["Wide"]
+@contextlib.contextmanager
+def _database(url: str | None) -> Iterator[str]:
+    if url:
+        yield url
+        return
+    from postgres import server  # noqa: PLC0415  # the tests' own, only where it is needed
+
+    with server() as own:
+        yield own
 
 
-def _bare(database: Path, file: Path) -> None:
-    with closing(sqlite3.connect(database)) as connection:
-        cursor = connection.execute("SELECT * FROM Wide")
-        names = [column[0] for column in cursor.description]
-        writer = None
-        while rows := cursor.fetchmany(_BATCH):
-            batch = pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
-            writer = writer or pq.ParquetWriter(file, batch.schema, compression="snappy")
-            writer.write_table(batch)
-        if writer:
-            writer.close()
+def _can_run(name: str, url: str) -> bool:
+    """Tell whether a contestant can take part; if not, say why."""
+    if name == "pymssql" and not url.startswith("mssql"):
+        return False
+    reason = _install() if name in _OTHERS else None
+    if reason:
+        print(f"{name}: skipped: {reason}")
+    return reason is None
 
 
-def _copy(database: Path, lake: Path, table: Table) -> None:
-    store = open_store(str(lake))
-    job = TableJob(store, Lake(str(lake)), table, "bench", f"sqlite:///{database}")
-    advance_watermark(job, copy_to_bronze(job, lookup_watermark(job)))
+def _install() -> str | None:
+    """Give the other tools an environment of their own, once; return why that failed."""
+    if (_PEERS / ".ready").exists():
+        return None
+    uv = Path(sys.prefix) / "bin" / "uv"
+    program = str(uv) if uv.exists() else "uv"
+    python = str(_PEERS / "bin" / "python")
+    try:
+        for words in (
+            ["venv", "-q", "--clear", "--python", sys.executable, str(_PEERS)],
+            ["pip", "install", "-q", "--python", python, *_PACKAGES],
+        ):
+            done = subprocess.run(  # noqa: S603 - our own words
+                [program, *words], capture_output=True, text=True, check=False
+            )
+            if done.returncode:
+                return " ".join(done.stderr.split())[-300:]
+    except OSError as error:
+        return str(error)
+    (_PEERS / ".ready").touch()
+    return None
 
 
-def _timed(call: Callable[[], None]) -> float:
-    begin = time.perf_counter()
-    call()
-    return time.perf_counter() - begin
+def _rounds(names: list[str], table: BenchTable, repeats: int) -> dict[str, list[dict[str, float]]]:
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    for _ in range(repeats):
+        for name in list(found):
+            try:
+                found[name].append(_copy(name, table))
+            except RuntimeError as error:
+                print(f"{name}: left out: {error}", flush=True)
+                del found[name]
+    for name, results in found.items():
+        _print(name, results, found.get("bare"), table.rows)
+    return found
+
+
+def _copy(name: str, table: BenchTable) -> dict[str, float]:
+    python = sys.executable if name in _OURS else str(_PEERS / "bin" / "python")
+    script = str(Path(__file__).with_name("contestants.py"))
+    environment = dict(os.environ) | {
+        "TIDEMARK_BENCH_URL": table.url,
+        "RUNTIME__LOG_LEVEL": "ERROR",
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(  # noqa: S603 - our own words
+            [python, script, name, table.schema, folder],
+            env=environment,
+            cwd=folder,  # away from this repository's `dlt/`
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or ["no reason given"])[-1][:300])
+    result: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    if result["rows"] != table.rows:
+        message = f"{result['rows']:,} rows written, {table.rows:,} expected"
+        raise RuntimeError(message)
+    return result
+
+
+def _print(
+    name: str, results: list[dict[str, float]], bare: list[dict[str, float]] | None, rows: int
+) -> None:
+    seconds = statistics.median(r["seconds"] for r in results)
+    peak = statistics.median(r["peak"] for r in results)
+    line = f"{name:<18} {rows / seconds:>9,.0f} rows/s  {seconds:6.2f} s  peak {peak:6.0f} MB"
+    if bare:
+        ratios = [r["seconds"] / b["seconds"] for r, b in zip(results, bare, strict=True)]
+        line += f"  {statistics.median(ratios):.2f} x bare ({min(ratios):.2f} to {max(ratios):.2f})"
+    print(line, flush=True)
+
+
+def _print_large(small: float, large: dict[str, float]) -> None:
+    print(
+        f"tidemark, {large['rows']:,} rows: {large['rows'] / large['seconds']:,.0f} rows/s, peak "
+        f"{large['peak']:.0f} MB, {large['peak'] / small:.2f} x that of a {_LARGE}th of the rows"
+    )
 
 
 if __name__ == "__main__":

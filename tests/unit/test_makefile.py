@@ -57,4 +57,27 @@ def test_help_names_every_target_that_a_person_types() -> None:
     named = {line.split()[1] for line in _make("help").splitlines()}
     typed = next(t for t in (PROJECT / "Makefile").read_text().splitlines() if ".PHONY" in t)
     assert named == set(typed.split()[1:])
-    assert "benchmarks/copy_to_bronze.py" in _make("--dry-run", "bench")
+
+
+@pytest.mark.parametrize(
+    ("words", "run"),
+    [
+        (["bench"], ["copy_to_bronze", "dag_parse", "incremental"]),
+        (["bench", "copy"], ["copy_to_bronze"]),
+        (["bench", "parse", "incremental"], ["dag_parse", "incremental"]),
+    ],
+)
+def test_a_word_behind_bench_narrows_it(words: list[str], run: list[str]) -> None:
+    recipe = _make("--dry-run", *words)
+    loop = next(line for line in recipe.splitlines() if line.startswith("for bench in "))
+    named = loop.removeprefix("for bench in ").partition(";")[0].split()
+    assert named == run
+    assert all((PROJECT / "benchmarks" / f"{name}.py").is_file() for name in named)
+
+
+def test_a_benchs_word_alone_says_what_to_type() -> None:
+    done = subprocess.run(
+        ["make", "copy"], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "say make bench copy" in done.stderr
