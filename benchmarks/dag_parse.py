@@ -1,9 +1,9 @@
 """What it costs Airflow to parse the Dag folder with 5, 100 and 1,000 tables: `make bench parse`.
 
-Each parse is the reading of `dags/tidemark_sources.py` in a fresh process, as Airflow's Dag processor
-does it for each file, with one file of metadata of so many tables. Airflow's own import, which each of
-its processes pays once, is measured apart; memory is the process's peak, and what the parse adds to
-it.
+Each parse is the reading of `dags/tidemark_sources.py` in a fresh process, as Airflow's Dag
+processor does it for each file, with one file of metadata of so many tables. Airflow's own import,
+which each of its processes pays once, is measured apart, and so is the form that its database keeps
+of the Dags; memory is the process's peak, and what both add to it.
 """
 
 from __future__ import annotations

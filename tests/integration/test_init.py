@@ -105,5 +105,5 @@ def test_a_connection_that_is_none_is_named(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["init", "shop_sq"]) == 1
-    assert "tidemark init: 'shop_sq' is no Airflow connection" in capsys.readouterr().err
+    assert "tidemark init: connection 'shop_sq' is no Airflow connection" in capsys.readouterr().err
     assert not config.exists()
