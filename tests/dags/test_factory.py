@@ -48,6 +48,13 @@ def test_a_table_is_read_and_a_layer_is_written_by_one_task_at_a_time(write: Wri
     assert alone == {"DimUser.copy_to_bronze", "silver", "gold"}
 
 
+def test_no_task_carries_a_copy_of_the_tables_names(write: Write) -> None:
+    write("DimUser", "DimArtist")
+    for dag in build_dags().values():
+        assert "DimArtist" in dag.params.get_param("tables").schema["examples"]
+        assert not any(dict(task.params) for task in dag.tasks)
+
+
 def test_a_lake_name_names_the_group(write: Write) -> None:
     table = {"key": "id", "lake_name": "SalesOrderLine", "schema": "sales"}
     write(tables={"OrderLine": table})

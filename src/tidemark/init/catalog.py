@@ -18,6 +18,7 @@ from tidemark.extract.source import OpenSource, SourceTable, cursor_kind, descri
 from tidemark.extract.strategy import columns_of, from_table
 from tidemark.init.facts import Column, TableFacts
 from tidemark.metadata import Table
+from tidemark.metadata.columns import Columns
 from tidemark.suggestions import did_you_mean
 from tidemark.windows import Kind
 
@@ -102,6 +103,9 @@ def table_facts(source: OpenSource, schema: str, name: str, *, is_view: bool) ->
     inspector, quoted = sa.inspect(source.connection), quoted_name(schema, quote=True)
     found = inspector.get_columns(name, schema=quoted)
     table = _probe(schema, name, tuple(c["name"] for c in found[:1]) or ("-",))
+    declared = source.dialect.declared_types(source.connection, table)
+    unheld = tuple(n for n, kind in declared.items() if source.dialect.arrow_type(kind) is None)
+    table = table.model_copy(update={"columns": Columns(as_text=unheld)})
     try:
         described = describe(source, table)
     except (SourceError, ConfigError) as error:
@@ -118,6 +122,7 @@ def table_facts(source: OpenSource, schema: str, name: str, *, is_view: bool) ->
         offers=offers,
         passed_over=passed_over,
         cuts=described.cuts,
+        unheld=unheld,
         is_view=is_view,
         refused=_unreadable(source, table, described),
     )
@@ -134,8 +139,9 @@ def _indexes(
 ) -> list[tuple[tuple[str, ...], bool]]:
     """Give each index's columns, and whether it keeps them unique; the primary key's too."""
     found: list[tuple[tuple[str, ...], bool]] = []
-    # With the indexes of constraints, which SQLite alone would leave out.
-    for index in inspector.get_indexes(name, schema=schema, include_auto_indexes=True):
+    # SQLite alone would leave out the indexes of constraints.
+    constraints = {"include_auto_indexes": True} if inspector.dialect.name == "sqlite" else {}
+    for index in inspector.get_indexes(name, schema=schema, **constraints):
         names = tuple(n for n in index["column_names"] if n is not None)
         whole = len(names) == len(index["column_names"]) and bool(names)
         filtered = _FILTERS & set(index.get("dialect_options", {}))
@@ -161,6 +167,8 @@ def _column(
 
 
 def _kind(table: Table, column: str, columns: pa.Schema) -> Kind | None:
+    if column not in columns.names:
+        return None
     try:
         return cursor_kind(table.model_copy(update={"cursor": column}), columns)
     except ConfigError:

@@ -78,8 +78,11 @@ def draft_of(facts: TableFacts, adf: AdfTable | None = None) -> Draft:
         columns = ", ".join(column.name for column in facts.columns)
         hint = Field("key", ("?",), f"its columns: {columns}", is_hint=True)
         return Draft(facts, (hint,), left_out=_no_key(facts))
+    if no_type := [name for name in key.value if name in facts.unheld]:
+        why = f"its key holds {', '.join(no_type)}, of a type that the lake can't hold"
+        return Draft(facts, left_out=f"{why}; read a view that casts it")
     wanted, notes = _adf_cursor(facts, adf)
-    fields = [key, *(_adf_fields(wanted) if wanted else _own_fields(facts))]
+    fields = [key, *(_adf_fields(wanted) if wanted else _own_fields(facts)), *_texts(facts)]
     return Draft(facts, tuple(fields), tuple(_remarks(facts, wanted, adf)), notes=tuple(notes))
 
 
@@ -164,6 +167,13 @@ def _own_fields(facts: TableFacts) -> Iterator[Field]:
         yield Field("cursor", first.name, f"{use}; {_about(first)}{_others(rest)}", is_hint=True)
 
 
+def _texts(facts: TableFacts) -> Iterator[Field]:
+    if facts.unheld:
+        kinds = ", ".join(dict.fromkeys(facts.column(name).declared for name in facts.unheld))
+        why = f"{kinds}: no type of the lake's; a text, <column>_text, stands for it"
+        yield Field("columns.as_text", facts.unheld, why)
+
+
 def _adf_fields(cursor: Column) -> Iterator[Field]:
     yield Field("strategy", "watermark", "as in ADF, whose watermark in cdc.json it goes on from")
     yield Field("cursor", cursor.name, f"ADF's own; {_about(cursor)}")
@@ -181,7 +191,8 @@ def _others(columns: Iterable[Column]) -> str:
 
 def _remarks(facts: TableFacts, wanted: Column | None, adf: AdfTable | None) -> Iterator[str]:
     for name, why in facts.cuts.items():
-        yield f"{name} loses something in the lake: {why}"
+        kept = f"`columns: {{as_text: [{name}]}}` keeps it as a text beside"
+        yield f"{name} loses something in the lake: {why}; {kept}"
     for strategy, why in facts.passed_over.items():
         yield f"{strategy} is on for it, and can't be used: {why}"
     if wanted and facts.offers:

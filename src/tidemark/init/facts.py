@@ -41,6 +41,7 @@ class TableFacts:
         offers: The strategies by which the database itself records changes, the best first.
         passed_over: Why one of these can't be used though the database records it, by strategy.
         cuts: What the lake does not hold of a column's values, by column.
+        unheld: The columns of a type that the lake does not have: they can be taken as text.
         is_view: Whether it is a view.
         refused: Why it can't be ingested as it is; None: it can.
     """
@@ -53,6 +54,7 @@ class TableFacts:
     offers: tuple[Strategy, ...] = ()
     passed_over: Mapping[str, str] = field(default_factory=dict)
     cuts: Mapping[str, str] = field(default_factory=dict)
+    unheld: tuple[str, ...] = ()
     is_view: bool = False
     refused: str | None = None
 

@@ -94,7 +94,7 @@ def _table(draft: Draft, schema: str) -> Iterator[str]:
 def _fields(fields: Iterable[Field], indent: str) -> Iterator[str]:
     for field in fields:
         mark = "# " if field.is_hint and not indent.rstrip() else ""
-        line = f"{indent}{mark}{field.name}: {_value(field.value)}"
+        line = f"{indent}{mark}{_value(field.name, field.value)}"
         why = _printable(field.why)
         if len(line) + len(why) + len("  # ") <= _WIDTH:
             yield f"{line}  # {why}"
@@ -104,10 +104,13 @@ def _fields(fields: Iterable[Field], indent: str) -> Iterator[str]:
         yield line
 
 
-def _value(value: str | tuple[str, ...]) -> str:
+def _value(name: str, value: str | tuple[str, ...]) -> str:
     if isinstance(value, str):
-        return scalar(value)
-    return scalar(value[0]) if len(value) == 1 else f"[{', '.join(map(scalar, value))}]"
+        return f"{name}: {scalar(value)}"
+    listed = f"[{', '.join(map(scalar, value))}]"
+    if name == "columns.as_text":
+        return f"columns: {{as_text: {listed}}}"
+    return f"{name}: {scalar(value[0]) if len(value) == 1 else listed}"
 
 
 def _comment(text: str, first: str, following: str) -> list[str]:
