@@ -111,6 +111,7 @@ def _rounds(names: list[str], table: BenchTable, repeats: int) -> dict[str, list
         for name in list(found):
             try:
                 found[name].append(_copy(name, table))
+                print(f"  {name} {found[name][-1]['seconds']:.1f} s", flush=True)
             except RuntimeError as error:
                 print(f"{name}: left out: {error}", flush=True)
                 del found[name]
