@@ -150,11 +150,18 @@ def _print(
 ) -> None:
     seconds = statistics.median(r["seconds"] for r in results)
     peak = statistics.median(r["peak"] for r in results)
-    line = f"{name:<18} {rows / seconds:>9,.0f} rows/s  {seconds:6.2f} s  peak {peak:6.0f} MB"
+    cpu = statistics.median(r["cpu"] for r in results)
+    line = f"{name:<18} {rows / seconds:>9,.0f} rows/s  {seconds:6.2f} s"
+    line += f"  CPU {cpu:6.2f} s  peak {peak:4.0f} MB"
     if bare:
-        ratios = [r["seconds"] / b["seconds"] for r, b in zip(results, bare, strict=True)]
-        line += f"  {statistics.median(ratios):.2f} x bare ({min(ratios):.2f} to {max(ratios):.2f})"
+        line += f"  {_ratio('seconds', results, bare)} x bare, CPU {_ratio('cpu', results, bare)}"
     print(line, flush=True)
+
+
+def _ratio(what: str, results: list[dict[str, float]], bare: list[dict[str, float]]) -> str:
+    """Give the median, and the range, of the ratios within each round."""
+    ratios = [r[what] / b[what] for r, b in zip(results, bare, strict=True)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def _print_large(small: float, large: dict[str, float]) -> None:
