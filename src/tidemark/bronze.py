@@ -24,6 +24,7 @@ META_FIELDS = (
     pa.field("_digest", DIGEST_TYPE),
     pa.field("_run_id", pa.string()),
 )
+_GROUP_ROWS, _GROUP_BYTES = 50_000, 16 * 2**20
 META_COLUMNS = tuple(f.name for f in META_FIELDS)
 
 
@@ -94,6 +95,7 @@ class ParquetFile:
     schema: pa.Schema
     facts: Mapping[str, str] = field(default_factory=dict)
     rows: int = 0
+    _waiting: list[pa.RecordBatch] = field(default_factory=list, init=False, repr=False)
 
     def __enter__(self) -> Self:
         """Create the file."""
@@ -103,11 +105,20 @@ class ParquetFile:
         return self
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Append a batch; an empty one leaves no row group."""
-        if batch.num_rows:
+        """Append a batch; small ones are gathered into one row group."""
+        if not batch.num_rows:
+            return
+        self.rows += batch.num_rows
+        self._waiting.append(batch)
+        rows = sum(each.num_rows for each in self._waiting)
+        if rows >= _GROUP_ROWS or sum(each.nbytes for each in self._waiting) >= _GROUP_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if waiting:
             with self._explained():
-                self._writer.write_batch(batch)
-            self.rows += batch.num_rows
+                self._writer.write_table(pa.Table.from_batches(waiting))
 
     def __exit__(
         self,
@@ -117,6 +128,7 @@ class ParquetFile:
     ) -> None:
         """Close the file, or remove it after an error."""
         if kind is None:
+            self._flush()
             with self._explained():
                 self._writer.close()
             return
