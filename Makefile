@@ -20,7 +20,7 @@ PORT ?= 8080
 NARROWED := copy parse incremental
 BENCHES := $(subst copy,copy_to_bronze,$(subst parse,dag_parse,$(or $(filter $(NARROWED),$(MAKECMDGOALS)),$(NARROWED))))
 
-.PHONY: help setup demo ui test lint lock docs soak bench clean
+.PHONY: help setup demo ui env test lint lock docs soak bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | \
@@ -33,6 +33,9 @@ demo: $(READY) ## a source database through bronze, silver and gold
 
 ui: $(READY) ## Airflow's UI on localhost with the demo's home; Ctrl-C stops it
 	@$(BIN)/tidemark ui --port $(PORT)
+
+env: ## .env with random secrets, for docker compose; one that is there is kept
+	@$(PYTHON) stack/write_env.py
 
 test: $(READY) ## lint and every test
 	@$(MAKE) --no-print-directory lint
