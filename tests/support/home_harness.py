@@ -144,7 +144,7 @@ class Home:
             assert process.poll() is None, f"the UI has ended: {log.read_text()[-4000:]}"
             yield address
         finally:
-            _end_session(process)
+            end_session(process)
 
     def list_runs(self) -> list[dict[str, str]]:
         """List the Dag's runs as `airflow dags list-runs` does."""
@@ -239,7 +239,7 @@ def _is_healthy(address: str) -> bool:
     return all(health[part]["status"] == "healthy" for part in ("scheduler", "dag_processor"))
 
 
-def _end_session(process: subprocess.Popen[Any]) -> None:
+def end_session(process: subprocess.Popen[Any]) -> None:
     """End a process and all that it started; Airflow gives each task a process group of its own."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
