@@ -41,7 +41,7 @@ def connection_url(name: str, asker: str, settings: Settings) -> str:
     Raises:
         SourceError: There is no such connection, or it can't be used; names it and the remedy.
     """
-    variables = _variables(settings)
+    variables = airflow_variables(settings)
     variable = variables.get(f"AIRFLOW_CONN_{name.upper()}", "")
     return _sqlite_url(variable) or _asked(name, asker, variables)
 
@@ -56,10 +56,11 @@ def mask_key(source: Source, settings: Settings) -> str | None:
     if name is None or not any(table.columns.needs_key for table in source.tables.values()):
         return None
     asker = f"{source.path}: source.mask_connection"
-    return _asked(name, asker, _variables(settings), "--mask-key")
+    return _asked(name, asker, airflow_variables(settings), "--mask-key")
 
 
-def _variables(settings: Settings) -> Mapping[str, str]:
+def airflow_variables(settings: Settings) -> Mapping[str, str]:
+    """Give the environment in which a process of Airflow's sees the caller's connections."""
     # Whoever has an Airflow of their own has their own connections: the sample has no place there.
     own = {} if "AIRFLOW_HOME" in os.environ else environment(settings)
     return own | dict(os.environ)

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from tidemark.bronze import ParquetFile
 from tidemark.digest import DIGEST_TYPE
+from tidemark.storage import Store
 from tidemark.windows import ordinal
 
 logger = logging.getLogger(__name__)
@@ -57,10 +58,10 @@ def digest_file(path: Path, cursor: str, tail: str | None) -> Iterator[Keep]:
         yield keep
 
 
-def load_digests(path: Path) -> SeenDigests | None:
+def load_digests(store: Store, path: str) -> SeenDigests | None:
     """Load a file of digests; None where it is missing, which costs a repeated read only."""
     try:
-        column = pq.read_table(path).column("digest")
+        column = pq.read_table(store.readable(path)).column("digest")
     except (OSError, pa.ArrowException) as error:
         logger.warning("%s: can't be read (%s); the lookback's rows are copied again", path, error)
         return None

@@ -1,7 +1,7 @@
 """The errors, grouped by what their catcher does with them.
 
 A message names the table, the fact, the value and the remedy, in that order, so that whoever reads
-only the mail knows what to do next. Everything but the two transient classes is final: the same
+only the mail knows what to do next. Everything but the three transient classes is final: the same
 call would fail again.
 """
 
@@ -32,6 +32,10 @@ class LakeError(TidemarkError):
     """The lake refuses: a full disk, a missing folder, a file that can't be written or read."""
 
 
+class LakeUnavailable(LakeError):
+    """The lake does not answer now, after many tries. Transient: a later try may succeed."""
+
+
 class ReadOvertaken(TidemarkError):
     """A later read of the table has begun. Transient: the retry is a new read."""
 
@@ -49,4 +53,4 @@ def shown(text: str, most: int = 200) -> str:
 
 def is_transient(error: BaseException) -> bool:
     """Tell whether a retry of the same step can succeed without anybody mending anything."""
-    return isinstance(error, SourceUnavailable | ReadOvertaken)
+    return isinstance(error, SourceUnavailable | LakeUnavailable | ReadOvertaken)

@@ -246,7 +246,7 @@ def _seen_digests(job: TableJob, state: TableState) -> SeenDigests | None:
         return None
     if newest > state.advanced:
         return None
-    return load_digests(job.store.local_path(state.digests))
+    return load_digests(job.store, state.digests)
 
 
 def _exists(job: TableJob, file: str | None) -> bool:

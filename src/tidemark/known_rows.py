@@ -89,25 +89,26 @@ def waiting_for_silver(table: LakeTable) -> tuple[bool, list[str]]:
 def _from_silver(table: LakeTable) -> Iterator[pa.RecordBatch]:
     from deltalake import DeltaTable  # noqa: PLC0415  # only a full reload needs it
 
-    with silver_explained(table) as url:
-        for batch in read_batches(DeltaTable(url), table.key.names, _BATCH_ROWS):
+    with silver_explained(table) as (url, options):
+        silver = DeltaTable(url, storage_options=options)
+        for batch in read_batches(silver, table.key.names, _BATCH_ROWS):
             yield known_keys(_typed(batch, table.key), table.key.names, None)
 
 
 @contextlib.contextmanager
-def silver_explained(table: LakeTable) -> Iterator[str]:
-    """Give silver's URL; what goes wrong with it inside is explained.
+def silver_explained(table: LakeTable) -> Iterator[tuple[str, dict[str, str]]]:
+    """Give silver's URL and storage options; what goes wrong with it inside is explained.
 
     Raises:
         LakeError: Silver can't be read.
     """
     from deltalake.exceptions import DeltaError  # noqa: PLC0415
 
-    url = table.lake.url(table.lake.silver(table.name))
+    path = table.lake.silver(table.name)
     try:
-        yield url
+        yield table.store.delta(path)
     except (DeltaError, OSError, pa.ArrowException) as error:
-        raise unreadable(table, url, error) from error
+        raise unreadable(table, table.lake.url(path), error) from error
 
 
 def keys_in(table: LakeTable, files: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -122,9 +123,8 @@ def keys_in(table: LakeTable, files: Sequence[str]) -> Iterator[pa.RecordBatch]:
 
 
 def _batches(table: LakeTable, file: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    path = table.store.local_path(file)
     try:
-        with pq.ParquetFile(path) as parquet:
+        with pq.ParquetFile(table.store.readable(file)) as parquet:
             for batch in parquet.iter_batches(_BATCH_ROWS, columns=list(columns)):
                 yield _typed(batch, table.key)
     except (OSError, pa.ArrowException, KeyError) as error:

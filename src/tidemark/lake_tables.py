@@ -13,6 +13,7 @@ from tidemark.errors import LakeError
 from tidemark.layout import Lake
 from tidemark.storage import open_store
 
+_LAYERS = ("silver", "gold")
 # One partition at a time, or memory grows with the machine's cores. And Spark writes a timestamp as
 # 96 bits, which would else be taken for nanoseconds, and these end in 2262.
 _ENGINE = {
@@ -27,9 +28,9 @@ def table_names(lake: Lake) -> dict[str, str]:
     Raises:
         LakeError: The lake's root is a URL of a kind that this version can't open.
     """
-    root = open_store(lake.root).root
-    logs = sorted([*root.glob("silver/*/_delta_log"), *root.glob("gold/*/_delta_log")])
-    return {log.parent.name: log.parent.relative_to(root).as_posix() for log in logs}
+    store = open_store(lake.root)
+    found = ((name, f"{layer}/{name}") for layer in _LAYERS for name in store.folders(layer))
+    return {name: path for name, path in found if store.names(f"{path}/_delta_log")}
 
 
 def scan(lake: Lake, name: str) -> pl.LazyFrame:
@@ -44,7 +45,8 @@ def scan(lake: Lake, name: str) -> pl.LazyFrame:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         there = ", ".join(sorted(names)) or "none yet; run the Dag, or `make demo`"
         raise LakeError(f"table {name!r} is not in the lake {lake.root}{hint} (tables: {there})")
-    return pl.scan_delta(open_store(lake.root).root / names[name])
+    url, options = open_store(lake.root).delta(names[name])
+    return pl.scan_delta(url, storage_options=options or None)
 
 
 def read_batches(

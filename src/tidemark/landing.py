@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -335,11 +336,18 @@ def _dated(landing: Landing, rows: pa.RecordBatch, gone: pa.Array) -> pa.RecordB
 @contextlib.contextmanager
 def _memory(landing: Landing) -> Iterator[Keep]:
     """Open what is kept for the next read: every key and digest, or those of the lookback."""
-    job, plan = landing.job, landing.plan
+    job = landing.job
     if landing.digests is None:
         yield lambda _rows, _digests: None
         return
-    path = job.store.local_path(landing.digests)
+    with _kept(landing, job.store.local_path(landing.digests)) as keep:
+        yield keep
+    job.store.upload(landing.digests)
+
+
+@contextlib.contextmanager
+def _kept(landing: Landing, path: Path) -> Iterator[Keep]:
+    job, plan = landing.job, landing.plan
     if not plan.compared:
         with digest_file(path, job.table.cursor or "", plan.tail) as keep:
             yield keep

@@ -2,6 +2,8 @@
 
 The lock is the operating system's (`flock`): it ends with the process that holds it, and so no kill
 leaves one behind. What a rebuild does leave behind that was killed while swapping is its journal.
+
+Only a lake in a local folder can be rebuilt (`tidemark.rebuild`): elsewhere a run keeps nobody out.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ def as_a_run(lake: Lake, source: str) -> Iterator[None]:
         PipelineError: It is so; the message says what to do.
     """
     store = open_store(lake.root)
+    if not isinstance(store, LocalStore):
+        yield
+        return
     with store.local_path(lake.layers_lock(source)).open("a+") as file:
         if not _taken(file, fcntl.LOCK_SH):
             message = (

@@ -17,6 +17,7 @@ SEQUENCE_FORMAT = "%Y%m%dT%H%M%S%fZ"
 _ADF_STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,7}))?Z?$")
 _OWN_STAMP = re.compile(r"\d{8}T\d{12}Z$")
 _INTERNAL = "_tidemark"
+LAYERS = ("bronze", "silver", "gold")
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Lake:
     """A lake's root and the paths below it, all relative to the root and joined by ``/``.
 
     Attributes:
-        root: An absolute folder or URL, without a trailing slash.
+        root: An absolute folder or URL, without a trailing slash; or a URL for each layer, from
+            `joined_roots`.
         beside: A folder of the lake in which silver, gold and all that is kept about them are
             built, instead of in the lake itself; bronze stays where it is. Empty: the lake itself.
     """
@@ -34,7 +36,7 @@ class Lake:
 
     def url(self, relative: str) -> str:
         """Give the absolute path or URL of a path of this lake."""
-        return f"{self.root}/{relative}"
+        return "/".join(filter(None, located(self.root, relative)))
 
     def bronze_folder(self, table: str) -> str:
         """Give the folder of a table's bronze files."""
@@ -114,6 +116,25 @@ class Lake:
 
     def _built(self, path: str) -> str:
         return f"{self.beside}/{path}" if self.beside else path
+
+
+def joined_roots(bronze: str, silver: str, gold: str) -> str:
+    """Write the roots of a lake that has a URL for each layer as one text."""
+    urls = zip(LAYERS, (bronze, silver, gold), strict=True)
+    return ";".join(f"{layer}={url}" for layer, url in urls)
+
+
+def located(root: str, relative: str) -> tuple[str, str]:
+    """Say below which URL or folder a path of a lake lies, and where there.
+
+    Where each layer has a URL, ``bronze/<Table>`` is ``<Table>`` below bronze's; what is in no
+    layer (``_tidemark/``) lies with silver.
+    """
+    if not root.startswith("bronze="):
+        return root, relative
+    urls = dict(part.split("=", 1) for part in root.split(";"))
+    layer, _, rest = relative.partition("/")
+    return (urls[layer], rest) if layer in urls else (urls["silver"], relative)
 
 
 def sequence_text(sequence: datetime) -> str:

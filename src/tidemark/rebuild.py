@@ -52,13 +52,14 @@ def local_store(lake: Lake) -> LocalStore:
     Raises:
         LakeError: It is no local folder, whose tables could be swapped by renaming.
     """
-    if "://" in lake.root and not lake.root.startswith("file://"):
+    store = open_store(lake.root)
+    if not isinstance(store, LocalStore):
         message = (
             f"lake {lake.root!r}: a rebuild swaps its tables in by renaming, which only a local "
-            "folder offers; set TIDEMARK_LAKE to one"
+            "folder offers at once; docs/azure-lake.md says how to build a table anew there"
         )
         raise LakeError(message)
-    return open_store(lake.root)
+    return store
 
 
 def survey(store: LocalStore, lake: Lake, tables: Iterable[Table]) -> list[Bronze]:

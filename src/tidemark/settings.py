@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tidemark.layout import Lake
+from tidemark.azure_url import is_azure, parse
+from tidemark.errors import ConfigError
+from tidemark.layout import LAYERS, Lake, joined_roots
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,8 @@ class Settings:
         project: The checkout: the folder of ``dags/``, ``dlt/`` and ``spark_jobs/``.
         home: ``TIDEMARK_HOME``: Airflow's home, the local lake and the sample source.
         config: ``TIDEMARK_CONFIG``: the folder of the metadata files.
-        lake: ``TIDEMARK_LAKE``: the lake's root, a folder or a URL.
+        lake: ``TIDEMARK_LAKE``: the lake's root, a folder or a URL; or a URL for each layer, from
+            ``TIDEMARK_LAKE_BRONZE``, ``_SILVER`` and ``_GOLD``.
     """
 
     project: Path
@@ -52,11 +55,33 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     env = os.environ if environ is None else environ
     project = _project_folder(env)
     home = project / (env.get("TIDEMARK_HOME") or ".tidemark")
-    lake = env.get("TIDEMARK_LAKE") or str(home / "lake")
-    if "://" not in lake:
-        lake = str(project / lake)
     config = project / (env.get("TIDEMARK_CONFIG") or "config")
-    return Settings(project=project, home=home, config=config, lake=Lake(lake.rstrip("/")))
+    return Settings(
+        project=project, home=home, config=config, lake=Lake(_lake_root(env, project, home))
+    )
+
+
+def _lake_root(env: Mapping[str, str], project: Path, home: Path) -> str:
+    whole = env.get("TIDEMARK_LAKE") or str(home / "lake")
+    if is_azure(whole):
+        # `tidemark env` hands on what it found, which may be a URL for each layer.
+        whole = whole if whole.startswith("bronze=") else parse(whole).url
+    elif "://" not in whole:
+        whole = str(project / whole)
+    whole = whole.rstrip("/")
+    own = {layer: env.get(f"TIDEMARK_LAKE_{layer.upper()}") for layer in LAYERS}
+    if not any(own.values()):
+        return whole
+    urls = {layer: url or Lake(whole).url(layer) for layer, url in own.items()}
+    for layer, url in urls.items():
+        if not is_azure(url):
+            message = (
+                f"TIDEMARK_LAKE_{layer.upper()} is {url!r}: layers of their own must all be URLs "
+                "such as abfss://container@account.dfs.core.windows.net/path; set it, or "
+                "TIDEMARK_LAKE, to one"
+            )
+            raise ConfigError(message)
+    return joined_roots(**{layer: parse(url).url for layer, url in urls.items()})
 
 
 def _project_folder(env: Mapping[str, str]) -> Path:

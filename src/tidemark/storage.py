@@ -1,7 +1,7 @@
-"""The few operations that Tidemark asks of a lake's storage, on a local folder.
+"""The few operations that Tidemark asks of a lake's storage, and a local folder that offers them.
 
 Every write is whole or absent: readers never see half a file, and two writers can't both win.
-An object store offers the same by its ETags and conditional creation.
+`tidemark.storage_azure` offers the same by ETags and conditional creation.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
-from tidemark.errors import LakeError, ReadOvertaken
+from tidemark.azure_url import is_azure
+from tidemark.errors import ConfigError, LakeError, ReadOvertaken
+from tidemark.lake_access import load_access
 
 _UNFINISHED = re.compile(r"\.[0-9a-f]{32}$")
 
@@ -52,8 +54,24 @@ class Store(Protocol):
     def names(self, folder: str) -> list[str]:
         """List the file names directly in a folder, sorted; empty if there is no folder."""
 
+    def folders(self, folder: str) -> list[str]:
+        """List the names of the folders directly in a folder, sorted; empty if there is none."""
+
     def local_path(self, path: str) -> Path:
         """Give a place on this machine's disk to write a large file to, its folder made."""
+
+    def upload(self, path: str) -> None:
+        """Bring a large file that was written to its `local_path` into the lake, as it is named."""
+
+    def readable(self, path: str) -> Path | BinaryIO:
+        """Give what a Parquet reader opens a large file by.
+
+        Raises:
+            FileNotFoundError: It is not there, which may also show when it is opened.
+        """
+
+    def delta(self, path: str) -> tuple[str, dict[str, str]]:
+        """Give a Delta table's URL, and the storage options (secrets!) to open it with."""
 
     def publish(self, temporary: str, final: str) -> None:
         """Make a finished file visible under its final name, whole, never overwriting.
@@ -66,17 +84,25 @@ class Store(Protocol):
         """Remove a file if it is there."""
 
 
-def open_store(root: str) -> LocalStore:
+def open_store(root: str) -> Store:
     """Open a lake's storage by its root.
 
     Raises:
         LakeError: The root is a URL of a kind that this version can't open.
+        ConfigError: It is one of Azure, and can't be read, or what opens it is not there.
     """
+    if is_azure(root):
+        try:
+            from tidemark.storage_azure import AzureStore  # noqa: PLC0415  # needs Azure's SDK
+        except ImportError as error:
+            message = f"lake {root!r}: {error.name} is not installed; install `tidemark[azure]`"
+            raise ConfigError(message) from error
+        return AzureStore(root, load_access())
     if "://" in root and not root.startswith("file://"):
         scheme = root.split("://", 1)[0]
         message = (
-            f"lake {root!r}: storage of kind {scheme!r} is not supported yet; "
-            "set TIDEMARK_LAKE to a local folder"
+            f"lake {root!r}: storage of kind {scheme!r} is not supported; set TIDEMARK_LAKE to a "
+            "local folder, or to a URL such as abfss://container@account.dfs.core.windows.net/path"
         )
         raise LakeError(message)
     return LocalStore(Path(root.removeprefix("file://")))
@@ -133,12 +159,31 @@ class LocalStore:
             except FileNotFoundError:
                 return []
 
+    def folders(self, folder: str) -> list[str]:
+        """List the names of the folders directly in a folder, sorted; empty if there is none."""
+        with _explained(folder):
+            try:
+                return sorted(e.name for e in os.scandir(self.root / folder) if e.is_dir())
+            except FileNotFoundError:
+                return []
+
     def local_path(self, path: str) -> Path:
         """Give a place on this machine's disk to write a large file to, its folder made."""
         target = self.root / path
         with _explained(path):
             target.parent.mkdir(parents=True, exist_ok=True)
         return target
+
+    def upload(self, path: str) -> None:
+        """Leave a large file where it was written: that is the lake."""
+
+    def readable(self, path: str) -> Path:
+        """Give what a Parquet reader opens a large file by."""
+        return self.root / path
+
+    def delta(self, path: str) -> tuple[str, dict[str, str]]:
+        """Give a Delta table's path, and no options: a folder needs none."""
+        return str(self.root / path), {}
 
     def publish(self, temporary: str, final: str) -> None:
         """Make a finished file visible under its final name, whole, never overwriting."""

@@ -135,10 +135,10 @@ def open_silver(table: LakeTable) -> Any:
     """Open silver's current state; None where there is none that carries digests (ADF's)."""
     from deltalake import DeltaTable  # noqa: PLC0415  # nothing else needs it
 
-    with silver_explained(table) as url:
-        if not DeltaTable.is_deltatable(url):
+    with silver_explained(table) as (url, options):
+        if not DeltaTable.is_deltatable(url, options):
             return None
-        silver = DeltaTable(url)
+        silver = DeltaTable(url, storage_options=options)
         return silver if DIGEST in {field.name for field in silver.schema().fields} else None
 
 
@@ -271,6 +271,6 @@ def _spilled(lake: LakeSide, batch: pa.RecordBatch, digests: pa.Array) -> Iterat
 
 def _opened(table: LakeTable, file: str) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(table.store.local_path(file))
+        return pq.ParquetFile(table.store.readable(file))
     except (OSError, pa.ArrowException) as error:
         raise unreadable(table, file, error) from error
