@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("--rules", type=Path, default=Path(__file__).resolve().parent / "rules")
     args = parser.parse_args()
     source = load_source(source_file(args.config, args.source), args.rules)
-    spark = build_session(f"tidemark silver {args.source}")
+    spark = build_session(f"tidemark silver {args.source}", lake_root=args.lake)
     tables = args.tables.split(",")
     results = run_silver(spark, args.lake, source, tables, args.rules, beside=args.beside)
     write_report(results, args.report)

@@ -1,4 +1,4 @@
-"""Set-up: resolve Delta's JARs once, into this environment.
+"""Set-up: resolve the JARs of Delta and of Hadoop's driver for Azure once, into this environment.
 
 Spark's own resolver (Ivy) does it, told to ask Maven Central alone and to keep its cache here. A
 site with a mirror names its own Ivy settings in ``TIDEMARK_IVY_SETTINGS``.
@@ -12,15 +12,30 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib.metadata import distribution, version
 from pathlib import Path
 
 from tidemark.errors import TidemarkError
 
 _SPARK_LINE, _SCALA = "4.2", "2.13"
-# Both come with Spark: without them the download is a third.
-_WITH_SPARK = "org.apache.hadoop:hadoop-client-api,org.apache.hadoop:hadoop-client-runtime"
+# They come with Spark, or are for the old driver (wasb): without them the download is a third.
+_LEFT_OUT = (
+    "org.apache.hadoop:hadoop-client-api",
+    "org.apache.hadoop:hadoop-client-runtime",
+    "org.apache.httpcomponents:httpclient",
+    "org.apache.httpcomponents:httpcore",
+    "commons-logging:commons-logging",
+    "commons-codec:commons-codec",
+    "com.microsoft.azure:azure-storage",
+    "com.microsoft.azure:azure-keyvault-core",
+)
 _OURS = ("io.delta_", "io.unitycatalog_")
+_AZURE = (
+    "org.apache.hadoop_hadoop-azure",
+    "org.apache.hadoop.thirdparty_",
+    "org.wildfly.",
+    "org.hdrhistogram_",
+)
 _CENTRAL = """<ivysettings>
   <settings defaultResolver="central"/>
   <resolvers><ibiblio name="central" m2compatible="true"/></resolvers>
@@ -33,16 +48,21 @@ def jar_folder() -> Path:
     return Path(sys.prefix) / "share" / "tidemark" / "jars"
 
 
+def azure_jar_folder() -> Path:
+    """Give the folder of the JARs that only a lake in Azure needs."""
+    return jar_folder() / "azure"
+
+
 def class_archive() -> Path:
     """Give the file that Java loads Spark's classes from in half the time; it may be absent."""
     return Path(sys.prefix) / "share" / "tidemark" / "classes.jsa"
 
 
 def resolve() -> list[Path]:
-    """Download Delta's JARs and what Spark lacks of theirs.
+    """Download the JARs of Delta and of Hadoop's driver for Azure, and what Spark lacks of theirs.
 
     Returns:
-        The JARs, in `jar_folder`.
+        The JARs, in `jar_folder` and `azure_jar_folder`.
 
     Raises:
         TidemarkError: The resolver failed; carries its last lines.
@@ -57,15 +77,18 @@ def resolve() -> list[Path]:
         )
         found = sorted((Path(scratch) / "ivy" / "jars").glob("*.jar"))
         ours = [jar for jar in found if jar.name.startswith(_OURS)]
-        if run.returncode or not ours:
+        azure = [jar for jar in found if jar.name.startswith(_AZURE)]
+        if run.returncode or not ours or not azure:
             message = (
-                "Delta's JARs could not be resolved; check the network, or name a mirror's Ivy "
-                f"settings in TIDEMARK_IVY_SETTINGS, and run make again:\n{run.stderr[-1500:]}"
+                "The JARs of Delta and Hadoop could not be resolved; check the network, or name a "
+                "mirror's Ivy settings in TIDEMARK_IVY_SETTINGS, and run make again:\n"
+                f"{run.stderr[-1500:]}"
             )
             raise TidemarkError(message)
         shutil.rmtree(jar_folder(), ignore_errors=True)
-        jar_folder().mkdir(parents=True)
-        return [Path(shutil.copy2(jar, jar_folder())) for jar in ours]
+        azure_jar_folder().mkdir(parents=True)
+        folders = [(jar_folder(), ours), (azure_jar_folder(), azure)]
+        return [Path(shutil.copy2(jar, folder)) for folder, jars in folders for jar in jars]
 
 
 def _command(scratch: Path) -> list[str]:
@@ -73,14 +96,25 @@ def _command(scratch: Path) -> list[str]:
     settings.write_text(_CENTRAL)
     nothing = scratch / "nothing.py"
     nothing.write_text("")
-    package = f"io.delta:delta-spark_{_SPARK_LINE}_{_SCALA}:{version('delta-spark')}"
+    delta = f"io.delta:delta-spark_{_SPARK_LINE}_{_SCALA}:{version('delta-spark')}"
+    packages = f"{delta},org.apache.hadoop:hadoop-azure:{_hadoop_version()}"
     conf = {
         "spark.jars.ivy": str(scratch / "ivy"),
         "spark.jars.ivySettings": os.environ.get("TIDEMARK_IVY_SETTINGS", str(settings)),
-        "spark.jars.excludes": _WITH_SPARK,
+        "spark.jars.excludes": ",".join(_LEFT_OUT),
     }
     options = [part for key, value in conf.items() for part in ("--conf", f"{key}={value}")]
-    return [spark_submit(), "--packages", package, *options, str(nothing)]
+    return [spark_submit(), "--packages", packages, *options, str(nothing)]
+
+
+def _hadoop_version() -> str:
+    """Give the version of the Hadoop that Spark brings: its driver must be the same."""
+    jars = Path(str(distribution("pyspark").locate_file("pyspark"))) / "jars"
+    found = [jar.stem.rpartition("-")[2] for jar in jars.glob("hadoop-client-api-*.jar")]
+    if not found:
+        message = f"{jars} holds no hadoop-client-api: install pyspark anew"
+        raise TidemarkError(message)
+    return found[0]
 
 
 def spark_submit() -> str:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 
+from tidemark.azure_url import is_azure
 from tidemark.errors import ConfigError
 
 CONNECTION = "TIDEMARK_LAKE_CONNECTION"
@@ -102,6 +103,13 @@ def load_access(environ: Mapping[str, str] | None = None) -> LakeAccess:
         return LakeAccess(**json.loads(env[HANDED_ON]))
     name = env.get(CONNECTION)
     return _looked_up(name) if name else LakeAccess()
+
+
+def access_variables(lake_root: str) -> dict[str, str]:
+    """Give the variables with which a Spark job opens a lake; none where its own identity does."""
+    if not is_azure(lake_root) or not os.environ.get(CONNECTION):
+        return {}
+    return {HANDED_ON: load_access().to_json()}
 
 
 def forget_access() -> None:

@@ -6,7 +6,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from tidemark.jars import class_archive, jar_folder, submit_variables
+from tidemark.azure_url import is_azure
+from tidemark.jars import azure_jar_folder, class_archive, jar_folder, submit_variables
 
 # Needed on every open-source Spark: Delta itself, and the meaning of a timestamp.
 COMMON_CONF: dict[str, str] = {
@@ -46,12 +47,20 @@ def is_local(master: str) -> bool:
     return master == "local" or master.startswith("local[")
 
 
-def conf_for(master: str) -> dict[str, str]:
-    """Give the settings to start Spark with on `master` (``local[*]``, ``spark://host:7077``).
+def conf_for(master: str, lake_root: str = "") -> dict[str, str]:
+    """Give the settings to start Spark with; they hold no secret.
 
-    They name Delta's JARs and, on a laptop, the archive of classes, if the set-up has made them.
+    They name Delta's JARs, those that the lake needs and, on a laptop, the archive of classes, if
+    the set-up has made them.
+
+    Args:
+        master: Where it runs (``local[*]``, ``spark://host:7077``).
+        lake_root: The lake's root.
     """
     jars = sorted(str(jar) for jar in jar_folder().glob("*.jar"))
+    if is_azure(lake_root):
+        # Behind the others, or Java would not take classes from the archive.
+        jars += sorted(str(jar) for jar in azure_jar_folder().glob("*.jar"))
     if not is_local(master):
         return COMMON_CONF | ({"spark.jars": ",".join(jars)} if jars else {})
     # On the class path and not in `spark.jars`: only there Java takes classes from an archive.

@@ -7,7 +7,8 @@ import logging
 import os
 import subprocess
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
 
 from tidemark import report
 from tidemark.errors import ConfigError, PipelineError
+from tidemark.lake_access import access_variables
 from tidemark.metadata import Source
 from tidemark.settings import Settings, load_settings
 from tidemark.spark_conf import conf_for, is_local, job_variables
@@ -71,8 +73,9 @@ class SparkJob(SparkSubmitOperator):
             else:
                 # Looked up here and not where the Dag is parsed, which may be another machine.
                 self.env_vars = job_variables(os.environ, master)
-                self.conf = conf_for(master)
-                super().execute(context)
+                self.conf = conf_for(master, load_settings().lake.root)
+                with _handed_on():
+                    super().execute(context)
         except FileNotFoundError as error:
             message = f"{self.layer}: {error.filename} is not installed on this worker: {_INSTALL}"
             raise ConfigError(message) from error
@@ -92,6 +95,7 @@ class SparkJob(SparkSubmitOperator):
             super().on_kill()
 
     def _run_here(self, master: str) -> None:
+        settings = load_settings()
         last: deque[str] = deque(maxlen=_LAST_LINES)
 
         def show(line: str) -> None:
@@ -100,9 +104,9 @@ class SparkJob(SparkSubmitOperator):
 
         code = run_job(
             [self.application, *(self.application_args or ())],
-            conf_for(master) | {"spark.master": master},
-            os.environ | job_variables(os.environ, master),
-            load_settings().warm_spark_folder,
+            conf_for(master, settings.lake.root) | {"spark.master": master},
+            os.environ | job_variables(os.environ, master) | access_variables(settings.lake.root),
+            settings.warm_spark_folder,
             show,
             started=lambda process: setattr(self, "_process", process),
         )
@@ -121,6 +125,18 @@ class SparkJob(SparkSubmitOperator):
         report.record(open_store(lake.root), lake, ti.dag_id, ti.run_id, self.layer, done)
         path.unlink()
         return done
+
+
+@contextmanager
+def _handed_on() -> Iterator[None]:
+    """Let spark-submit inherit what opens the lake: as an argument everybody could read it."""
+    variables = access_variables(load_settings().lake.root)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            os.environ.pop(name)
 
 
 def failed_tables(layer: Layer, done: Mapping[str, Any]) -> str | None:

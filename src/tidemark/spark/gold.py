@@ -34,7 +34,7 @@ def run_gold(
     with as_a_run(lake, source.name):
         # Looked up before the changes are read: one that comes meanwhile stays pending.
         versions = {name: silver_version(store, lake, name) for name in tables}
-        spark = build_session(f"tidemark gold {source.name}")
+        spark = build_session(f"tidemark gold {source.name}", lake_root=lake_root)
         report = run_pipeline(spark, lake, source, pipeline, tables)
         for name in report.done:
             version = versions.get(name)

@@ -9,6 +9,9 @@ from collections.abc import Iterable
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
+from tidemark.azure_hadoop import azure_conf
+from tidemark.azure_url import is_azure
+from tidemark.lake_access import load_access
 from tidemark.spark_conf import conf_for
 
 # Spark's warnings (native libraries, loopback address, window without partition) are about the
@@ -17,7 +20,7 @@ LOG_LEVEL = "ERROR"
 _FEW_BYTES = 2 * 2**20  # of Parquet: some twenty thousand rows
 
 
-def build_session(app_name: str, master: str | None = None) -> SparkSession:
+def build_session(app_name: str, master: str | None = None, lake_root: str = "") -> SparkSession:
     """Start a session with Delta, in UTC; or return the one that is active (Databricks).
 
     Args:
@@ -25,13 +28,16 @@ def build_session(app_name: str, master: str | None = None) -> SparkSession:
         master: Where to run when Python starts Spark itself, by default ``local[*]``. Under
             spark-submit its ``--master`` counts, and so does each setting that was submitted:
             ours only fill in what is missing.
+        lake_root: The lake's root; in Azure, the session gets what opens it.
     """
     active = SparkSession.getActiveSession()
     if active is not None:
         return active
     submitted = _submitted()
     chosen = submitted.get("spark.master") or master or "local[*]"
-    wanted = conf_for(chosen) | {"spark.master": chosen, "spark.log.level": LOG_LEVEL}
+    wanted = conf_for(chosen, lake_root) | {"spark.master": chosen, "spark.log.level": LOG_LEVEL}
+    if is_azure(lake_root):
+        wanted |= azure_conf(lake_root, load_access())
     if not submitted:
         # A rule's UDF runs in a Python of its own, which must be this one.
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
