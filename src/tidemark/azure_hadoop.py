@@ -16,6 +16,8 @@ from tidemark.layout import LAYERS, located
 
 _OAUTH = "org.apache.hadoop.fs.azurebfs.oauth2"
 _LOGIN = "https://login.microsoftonline.com"
+# Two minutes; Hadoop's own 30 take ten until an account that is not there is called so.
+_RETRIES = "10"
 # Spark shows its settings on a page and in its event log; its own pattern knows no account's key.
 REDACTED = "(?i)secret|password|token|access[.]?key|account[.]key|[.]sas[.]"
 
@@ -40,6 +42,7 @@ def azure_conf(
 def _of(place: Place, access: LakeAccess, env: Mapping[str, str]) -> dict[str, str]:
     host = place.host
     conf = {} if place.secure else _emulator(access)
+    conf["fs.azure.io.retry.max.retries"] = _RETRIES
     if access.account_key:
         return conf | {f"fs.azure.account.key.{host}": access.account_key}
     if access.sas_token:

