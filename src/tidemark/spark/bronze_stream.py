@@ -109,9 +109,21 @@ def bronze_stream(spark: SparkSession, lake: Lake, table: str, columns: StructTy
     )
 
 
+def allow_adfs_names(spark: SparkSession, store: Store, lake: Lake, tables: Iterable[str]) -> None:
+    """Let Spark read a local folder in which a file's name holds colons, as Azure Data Factory's.
+
+    Hadoop's usual file system keeps a checksum beside each file, and can't name it then; the one
+    without checksums can. It stays with the session.
+    """
+    names = (name for table in tables for name in store.names(lake.bronze_folder(table)))
+    if any(":" in name for name in names):
+        conf = spark.sparkContext._jsc.hadoopConfiguration()  # noqa: SLF001  there is no other way
+        conf.set("fs.file.impl", "org.apache.hadoop.fs.RawLocalFileSystem")
+        conf.set("fs.file.impl.disable.cache", "true")
+
+
 def _time_in(file_name: Column) -> Column:
-    # As tidemark.layout.sequence_of reads it, cut to microseconds. Locally, Spark lists names with
-    # colons only when `fs.file.impl` is RawLocalFileSystem.
+    # As tidemark.layout.sequence_of reads it, cut to microseconds.
     stamp = sf.regexp_extract(file_name, r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?)", 1)
     return sf.try_to_timestamp(sf.concat(stamp, sf.lit("Z")))
 

@@ -16,7 +16,14 @@ from tidemark.layers_lock import as_a_run
 from tidemark.layout import Lake, sequence_of
 from tidemark.metadata import Source, Table
 from tidemark.pending import bronze_snapshot, mark_silver_done, silver_version
-from tidemark.spark.bronze_stream import FILE, META, StreamSchema, bronze_stream, stream_schema
+from tidemark.spark.bronze_stream import (
+    FILE,
+    META,
+    StreamSchema,
+    allow_adfs_names,
+    bronze_stream,
+    stream_schema,
+)
 from tidemark.spark.explain import explained
 from tidemark.spark.rules import TableRule, cleaned, find_rule
 from tidemark.spark.session import suit_to, tables_at_once
@@ -84,6 +91,7 @@ def run_silver(
             return TableResult(status="failed", error=message)
         return _Job(spark, open_store(lake_root), lake, by_name[name], path).run()
 
+    allow_adfs_names(spark, open_store(lake_root), lake, tables)
     suit_to(spark, [lake.url(lake.bronze_folder(name)) for name in tables])
     with as_a_run(lake, source.name), ThreadPoolExecutor(tables_at_once(spark)) as pool:
         return dict(zip(tables, pool.map(one, tables), strict=True))
