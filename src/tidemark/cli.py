@@ -24,6 +24,7 @@ _ENVIRONMENT = """environment:
   TIDEMARK_HOME    Airflow's home, the local lake, the sample source (default .tidemark)
   TIDEMARK_CONFIG  the folder of the metadata files (default config)
   TIDEMARK_LAKE    the lake's root (default $TIDEMARK_HOME/lake)
+  TIDEMARK_LAKE_CONNECTION  the Airflow connection that opens a lake in Azure
 """
 _INIT = """\
 Look at a database's catalog and write config/<name>.yaml: of each table its key, how its changes
