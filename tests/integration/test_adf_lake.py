@@ -126,7 +126,8 @@ def test_spark_reads_the_files_of_both(world: World) -> None:
     world.put((1, "A", at(9)))
     world.run()
     assert any(":" in name for name in world.published)
-    assert silver(world) == sorted(world.rows())
+    # The sample's own cleaning rule for DimUser writes names in capitals.
+    assert silver(world) == sorted((i, name.upper(), moment) for i, name, moment in world.rows())
 
 
 def bronze_of(world: World, file: str) -> list[dict[str, Any]]:
