@@ -21,6 +21,7 @@ from home_harness import PROJECT
 
 from tidemark.jars import spark_submit
 from tidemark.layout import Lake
+from tidemark.reconcile import Options, reconcile_table
 from tidemark.spark_conf import conf_for, job_variables
 from tidemark.storage import Store, open_store
 
@@ -116,6 +117,20 @@ def test_each_goes_on_from_where_the_other_came_to(
     assert world.run()["rows"] == 0
     assert run_adf(world, "2026-01-01T10:20:00Z", form) == []
     assert len(world.published) == 4
+
+
+def test_what_adfs_rule_missed_is_found_and_repaired(world: World) -> None:
+    world.put((1, "a", at(0)), (2, "b", at(1)))
+    run_adf(world, "2026-01-01T10:05:00.1234567Z", FORMS[0])
+    world.put((3, "late", at(0)))
+    assert run_adf(world, "2026-01-01T10:06:00Z", FORMS[0]) == []
+    world.run()
+    found = reconcile_table(world.job(), Options(repair=True))
+    assert found.repair is not None
+    assert found.repair.rows == 1
+    newest = bronze_of(world, found.repair.file)
+    assert [(row["user_id"], row["user_name"]) for row in newest] == [(3, "late")]
+    assert reconcile_table(world.job(), Options()).repair is None
 
 
 def test_spark_reads_the_files_of_both(world: World) -> None:
