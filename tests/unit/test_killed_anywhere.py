@@ -30,6 +30,7 @@ WRITERS = {
     "ingest.copy_to_bronze": HERE,
     "ingest.discard_empty": HERE,
     "ingest.remove_leftovers": HERE,
+    "landing._kept": HERE,
     "landing._memory": HERE,
     "landing.land": HERE,
     "landing.publish": HERE,
@@ -56,7 +57,7 @@ WRITERS = {
 
 # What the writers are made of; and a small lake of its own, in a folder that nobody else knows.
 _ELSEWHERE = {"storage", "bronze", "spark.small_job"}
-_WRITING = {"write_if", "publish", "save", "saveAsTable", "ParquetFile", "writeStream"}
+_WRITING = {"write_if", "publish", "upload", "save", "saveAsTable", "ParquetFile", "writeStream"}
 
 # One process imports everything; each attempt is a fork of it, killed or not. (Not one thread has
 # been started before the forks.)
@@ -98,7 +99,7 @@ def attempt(place, kill_at):
     if child:
         return os.waitpid(child, 0)[1]
     state = State(kill_at)
-    for name in ("write_if", "write", "publish", "remove"):
+    for name in ("write_if", "write", "upload", "publish", "remove"):
         watched(storage.LocalStore, name, state)
     for name in ("write", "__enter__", "__exit__"):
         watched(bronze.ParquetFile, name, state)
