@@ -120,21 +120,6 @@ def test_the_command_line_works_on_it(loaded: Loaded) -> None:
     assert "docs/azure-lake.md" in refused.stderr
 
 
-def test_what_differs_is_repaired(loaded: Loaded) -> None:
-    home = loaded.home
-    before = home.names("DimUser")
-    with closing(sqlite3.connect(home.database)) as connection:
-        changed = connection.execute(
-            "UPDATE DimUser SET user_name = 'in place' "
-            "WHERE user_id = (SELECT MAX(user_id) FROM DimUser)"
-        )
-        assert changed.rowcount == 1
-        connection.commit()
-    told = home.tidemark("reconcile", "spotify", "--table", "DimUser", "--repair", check=False)
-    assert told.returncode == 0, told.stderr
-    assert len(home.names("DimUser")) == len(before) + 1
-
-
 def test_no_command_line_log_xcom_or_rendered_template_shows_the_key(loaded: Loaded) -> None:
     assert loaded.shown == set()
     files = {file.name: file for file in loaded.home.path.rglob("*") if file.is_file()}
