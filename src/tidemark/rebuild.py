@@ -56,7 +56,7 @@ def local_store(lake: Lake) -> LocalStore:
     if not isinstance(store, LocalStore):
         message = (
             f"lake {lake.root!r}: a rebuild swaps its tables in by renaming, which only a local "
-            "folder offers at once; docs/azure-lake.md says how to build a table anew there"
+            "folder offers at once (docs/azure-lake.md); nothing was changed"
         )
         raise LakeError(message)
     return store
