@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import azurite
 import compose
 from home_harness import BIN, PROJECT, end_session, get_json, wait_until
 
@@ -48,6 +49,7 @@ class NativeStack:
         variables: What `.env` holds.
         postgres: The port of PostgreSQL.
         mailpit: The port of the mail server.
+        azurite: The port of the lake.
         extra: What goes over the compose file's own environment.
     """
 
@@ -55,6 +57,7 @@ class NativeStack:
     variables: Mapping[str, str]
     postgres: int
     mailpit: int
+    azurite: int
     extra: Mapping[str, str]
     port: int = field(default_factory=free_port)
     token: str = ""
@@ -77,6 +80,7 @@ class NativeStack:
             "http://api-server:8080/": f"{self.address}/",
             "http://localhost:8080": self.address,
             '"mailpit", "port": 1025': f'"127.0.0.1", "port": {self.mailpit}',
+            "http://azurite:10000/": f"http://127.0.0.1:{self.azurite}/",
             "/opt/tidemark/home": str(self.home),
             "/opt/tidemark/project/config": str(self.folder / "config"),
             "/opt/tidemark/project": str(PROJECT),
@@ -105,6 +109,40 @@ class NativeStack:
             text=True,
             check=False,
         )
+
+    def tidemark(self, *words: str) -> str:
+        """Run `tidemark` in the scheduler's environment, as `docker compose exec` does."""
+        done = self._call(["tidemark", *words], self.service("scheduler"))
+        assert done.returncode == 0, done.stderr[-4000:]
+        return done.stdout
+
+    @contextmanager
+    def lake(self) -> Iterator[None]:
+        """Hold Azurite, as the compose file starts it, on a port of its own."""
+        service = self.service("azurite")
+        program, *words = compose.command(service)
+        assert program == "azurite"
+        script = azurite.installed().parents[1] / "azurite.js"
+        places = {"/data": str(self.folder / "lake"), "0.0.0.0": "127.0.0.1"}  # noqa: S104
+        ports = {"blob": self.azurite, "queue": free_port(), "table": free_port()}
+        own = [part for name, port in ports.items() for part in (f"--{name}Port", str(port))]
+        words = [str(script), *(places.get(word, word) for word in words), *own]
+        (self.folder / "said").mkdir()
+        with (self.folder / "said" / "azurite").open("w") as output:
+            process = subprocess.Popen(
+                [str(BIN / "node"), *words],
+                env=os.environ | service["environment"],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            said = "Blob service is successfully listening"
+            wait_until(lambda: said in self.log("azurite"), 60, lambda: self.log("azurite"))
+            yield
+        finally:
+            end_session(process)
 
     def is_healthy(self, name: str) -> bool:
         """Run a service's health check."""
@@ -137,7 +175,6 @@ class NativeStack:
         service = self.service(name)
         words = compose.command(service)
         said = self.folder / "said" / name
-        said.parent.mkdir(exist_ok=True)
         with said.open("a") as output:
             process = subprocess.Popen(
                 [str(BIN / words[0]), *words[1:]],
