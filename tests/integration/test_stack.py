@@ -96,19 +96,19 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Left]:
         port = urlsplit(url).port or 0
         extra = _connections(port, mails.port)
         stack = NativeStack(folder, variables, port, mails.port, free_port(), extra)
-        with (
-            stack.lake(),
-            _initialised(stack),
-            stack.running("api-server"),
-            stack.running("scheduler", "dag-processor", "triggerer"),
-        ):
-            stack.log_in()
-            runs = {"broken": stack.start("broken"), "spotify": _start_as_documented(stack)}
-            states = {dag: stack.ended(dag, run) for dag, run in runs.items()}
-            # The Dag processor sends them, once the runs are over.
-            wait_until(lambda: len(mails.files) == len(runs), 240, lambda: "a mail is missing")
-            task_log = _task_log(stack, runs["spotify"])
-        yield Left(stack, states, task_log, mails, source, airflow)
+        with stack.lake():
+            with (
+                _initialised(stack),
+                stack.running("api-server"),
+                stack.running("scheduler", "dag-processor", "triggerer"),
+            ):
+                stack.log_in()
+                runs = {"broken": stack.start("broken"), "spotify": _start_as_documented(stack)}
+                states = {dag: stack.ended(dag, run) for dag, run in runs.items()}
+                # The Dag processor sends them, once the runs are over.
+                wait_until(lambda: len(mails.files) == len(runs), 240, lambda: "a mail is missing")
+                task_log = _task_log(stack, runs["spotify"])
+            yield Left(stack, states, task_log, mails, source, airflow)
 
 
 @contextmanager

@@ -73,7 +73,7 @@ class Azurite:
 @contextlib.contextmanager
 def server() -> Iterator[Azurite]:
     """Start Azurite on a free port; end it again."""
-    script, port = _installed(), _free_port()
+    script, port = installed(), _free_port()
     process = subprocess.Popen(
         [
             *(str(_NODE), str(script)),
@@ -92,7 +92,7 @@ def server() -> Iterator[Azurite]:
         process.wait()
 
 
-def _installed() -> Path:
+def installed() -> Path:
     """Install what the lock file pins, once for this environment; give the program."""
     lock = (_PINNED / "package-lock.json").read_bytes()
     folder = Path(sys.prefix) / "cache" / f"azurite-{hashlib.sha256(lock).hexdigest()[:12]}"
