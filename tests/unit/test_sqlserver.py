@@ -14,8 +14,8 @@ import sqlglot
 from fake_sqlserver import DECLARED, SETTINGS, FakeConnection, order_line, rendered
 
 from tidemark.errors import SourceError
+from tidemark.extract import postgresql, sqlserver
 from tidemark.extract import source as source_module
-from tidemark.extract import sqlserver
 from tidemark.extract.choice import choose
 from tidemark.extract.columns import select
 from tidemark.extract.dialect import dialect_of
@@ -367,3 +367,9 @@ def test_a_table_is_described_from_the_catalog_alone(tmp_path: Path) -> None:
     assert found.primary_key == ("line]no", "order_id")
     assert found.unique == (frozenset({"order_id", "line]no"}), frozenset({"changed_at"}))
     assert found.cuts == {"changed_at": "the seventh digit is cut"}
+
+
+def test_postgresqls_errors_say_what_mends_them() -> None:
+    assert "present password" in (postgresql.remedy("password authentication failed for x") or "")
+    assert "GRANT" in (postgresql.remedy("permission denied for table DimUser") or "")
+    assert postgresql.remedy("division by zero") is None

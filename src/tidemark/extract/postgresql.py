@@ -19,6 +19,13 @@ from tidemark.windows import Kind
 
 _DECIMAL_DIGITS = 38
 _CANCEL_SECONDS = 2.0
+# A part of the message → what to do.
+_REMEDIES = {
+    "password authentication failed": "give the Airflow connection the login's present password "
+    "(an expired one is refused alike)",
+    "permission denied": "GRANT USAGE ON the schema and SELECT ON the table TO the login",
+    "no pg_hba.conf entry": "let the server's pg_hba.conf take this machine and login",
+}
 # A network that drops without a word is noticed after a minute; by the system's own settings after
 # two hours.
 _KEPT_ALIVE = {
@@ -239,10 +246,8 @@ def is_waking(error: sa.exc.DBAPIError) -> bool:
 
 
 def remedy(reason: str) -> str | None:
-    """PostgreSQL's own words name what is amiss."""
-    nothing: str | None = None
-    del reason
-    return nothing
+    """Say what mends an error; None: that is not known."""
+    return next((words for part, words in _REMEDIES.items() if part in reason), None)
 
 
 def is_transient(error: sa.exc.DBAPIError) -> bool:
