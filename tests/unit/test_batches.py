@@ -30,6 +30,7 @@ class Cursor:
     table: pa.Table
     error: Exception | None = None
     asked: list[int] = field(default_factory=list)
+    closed: list[bool] = field(default_factory=list)
     given: int = 0
 
     def arrow_batch(self, most: int) -> pa.RecordBatch:
@@ -45,7 +46,12 @@ class Cursor:
 
 def result(cursor: Cursor) -> Any:
     dialect = mssqlpython.dialect(dbapi=mssql_python)
-    return SimpleNamespace(cursor=cursor, dialect=dialect, keys=lambda: cursor.table.column_names)
+    return SimpleNamespace(
+        cursor=cursor,
+        dialect=dialect,
+        keys=lambda: cursor.table.column_names,
+        close=lambda: cursor.closed.append(True),
+    )
 
 
 def fetched(table: pa.Table, columns: pa.Schema, **options: Any) -> Iterator[batches.Fetched]:
@@ -157,4 +163,16 @@ def test_an_error_in_the_middle_of_the_rows_is_a_database_error(error: Exception
     with pytest.raises(sa.exc.DBAPIError) as raised:
         list(fetch(result(cursor), sqlserver, pa.schema([("v", pa.int64())]), "T"))  # type: ignore[arg-type]
     assert raised.value.orig is error
+    assert cursor.closed == [True]
     assert sqlserver.is_transient(raised.value) == ("link" in str(error).lower())
+
+
+def test_the_statement_is_closed_at_its_end_and_when_nobody_wants_more() -> None:
+    columns = pa.schema([("v", pa.int64())])
+    ended, left = (Cursor(pa.table({"v": range(1000)})) for _ in range(2))
+    list(fetch(result(ended), sqlserver, columns, "T"))  # type: ignore[arg-type]
+    rows = fetch(result(left), sqlserver, columns, "T")  # type: ignore[arg-type]
+    next(rows)
+    assert left.closed == []
+    rows.close()  # type: ignore[attr-defined]
+    assert ended.closed == left.closed == [True]

@@ -51,15 +51,16 @@ def fetch(
     """
     names = list(result.keys())
     pace = _Pace(most)
-    while True:
-        batch = dialect.arrow_rows(result, pace.rows)
-        if batch is None:
-            yield from _from_values(result, names, columns, table, pace)
-            return
-        if not batch.num_rows:
-            return
-        pace.follow(batch.num_rows, batch.nbytes)
-        yield _split(conformed(batch, columns, table), batch, len(columns), names)
+    try:
+        while (batch := dialect.arrow_rows(result, pace.rows)) is not None:
+            if not batch.num_rows:
+                return
+            pace.follow(batch.num_rows, batch.nbytes)
+            yield _split(conformed(batch, columns, table), batch, len(columns), names)
+        yield from _from_values(result, names, columns, table, pace)
+    finally:
+        # A connection of SQL Server's is busy until the statement before is closed.
+        result.close()
 
 
 @dataclass
