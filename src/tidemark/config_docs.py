@@ -94,7 +94,15 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ),
     ("`tables.<Table>`", Table, "The key is the table's name in the source."),
     ("`tables.<Table>.gold`", Gold, ""),
-    ("`tables.<Table>.columns`", Columns, ""),
+    (
+        "`tables.<Table>.columns`",
+        Columns,
+        (
+            "A change counts from the next read on. What the lake holds already stays there: to be "
+            "rid of it, remove the table's folders from bronze (with `cdc.json`), silver and gold "
+            "and its checkpoints (`_tidemark/checkpoints`), and let the next run read it whole."
+        ),
+    ),
 )
 _TYPES: dict[object, str] = {
     str: "text",
