@@ -18,7 +18,7 @@ from tidemark.extract.source import OpenSource, open_source
 from tidemark.extract.strategy import ReadPlan
 from tidemark.ingest import plan_read
 from tidemark.landing import TableJob, table_size
-from tidemark.metadata import load_source, source_file
+from tidemark.metadata import SIDE, Table, load_source, source_file
 from tidemark.metadata.strategies import CANNOT_SEE
 from tidemark.settings import Settings
 from tidemark.storage import open_store
@@ -47,6 +47,7 @@ class TablePlan:
         cannot_see: What the strategy never sees.
         not_seen: How many rows this read leaves out, by reason.
         loses: The columns whose type loses something on the way, and what.
+        altered: The columns that the metadata leaves out, masks or takes as text, and how.
         note: What else is worth telling.
         error: Why the table could not be planned.
     """
@@ -65,6 +66,7 @@ class TablePlan:
     cannot_see: tuple[str, ...] = ()
     not_seen: Mapping[str, int] = field(default_factory=dict)
     loses: Mapping[str, str] = field(default_factory=dict)
+    altered: Mapping[str, str] = field(default_factory=dict)
     note: str | None = None
     error: str | None = None
 
@@ -117,6 +119,7 @@ def plan_table(job: TableJob) -> TablePlan:
             cannot_see=CANNOT_SEE[read.choice.name],
             not_seen={reason: found.count for reason, found in read.plan.not_seen.items()},
             loses=read.ask.described.cuts,
+            altered=_altered(job.table),
             note=read.plan.note,
         )
 
@@ -144,8 +147,20 @@ def _lines(plan: TablePlan) -> Iterator[str]:
         yield from _line("left out", f"{reason}: {count:,} rows")
     for column, loss in plan.loses.items():
         yield from _line("loses", f"{column}: {loss}")
+    for column, wish in plan.altered.items():
+        yield from _line("columns", f"{column}: {wish}")
     if plan.note:
         yield from _line("note", plan.note)
+
+
+def _altered(table: Table) -> dict[str, str]:
+    wishes = table.columns
+    masks = {"redact": "redacted", "hmac": "masked by HMAC"}
+    altered = dict.fromkeys(wishes.exclude, "left out")
+    altered |= {name: masks[mask] for name, mask in wishes.mask.items()}
+    for name in wishes.as_text:
+        altered[name] = ", and ".join(filter(None, [altered.get(name), f"as text in {name}{SIDE}"]))
+    return altered
 
 
 def _line(name: str, text: str) -> list[str]:

@@ -15,7 +15,7 @@ from core_harness import World
 from tidemark.errors import ConfigError
 from tidemark.extract import sqlite
 from tidemark.metadata import load_source
-from tidemark.plan import plan_table
+from tidemark.plan import plan_table, render
 from tidemark.reconcile import reconcile_table
 from tidemark.reconcile.model import Options
 
@@ -164,6 +164,17 @@ def test_a_type_that_the_lake_lacks_is_taken_as_text_or_left_out(tmp_path: Path)
         (row,) = rows(world, run(world))
         assert [n for n in row if n.startswith("place")] == ["place_text"][: number == 0]
         assert row.get("place_text") == ("POINT (1 2)" if number == 0 else None)
+
+
+def test_plan_says_what_becomes_of_the_columns(tmp_path: Path) -> None:
+    columns = "{exclude: [note, amount], mask: {email: hmac}, as_text: [amount]}"
+    plan = plan_table(world_of(tmp_path, columns).job(mask_key=KEY))
+    assert plan.altered == {
+        "note": "left out",
+        "amount": "left out, and as text in amount_text",
+        "email": "masked by HMAC",
+    }
+    assert "columns     email: masked by HMAC" in render(plan)
 
 
 @pytest.mark.parametrize(
