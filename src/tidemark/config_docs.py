@@ -98,9 +98,13 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
         "`tables.<Table>.columns`",
         Columns,
         (
-            "A change counts from the next read on. What the lake holds already stays there: to be "
-            "rid of it, remove the table's folders from bronze (with `cdc.json`), silver and gold "
-            "and its checkpoints (`_tidemark/checkpoints`), and let the next run read it whole."
+            "A change counts from the next read on. What the lake holds already stays there. To be "
+            "rid of it, pause the Dag and remove all that the lake has of the table: from `bronze` "
+            "its folder and that of its `cdc.json`, from `silver` both tables, from `gold` its "
+            "table, and from `_tidemark` what is named like the table or its gold: in "
+            "`checkpoints`, `markers`, `autocdc` (which holds every event) and `replaced`. The "
+            "next run reads it whole. `hmac` makes a text of any column, which a table that is in "
+            "silver already does not take where it was none: do the same."
         ),
     ),
 )

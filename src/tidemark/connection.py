@@ -83,12 +83,11 @@ def _asked(name: str, asker: str, variables: Mapping[str, str], *what: str) -> s
         [sys.executable, "-m", "tidemark.airflow.source_url", name, asker, *what],
         env=variables,
         capture_output=True,
-        text=True,
         check=False,
     )
     if done.returncode == 0 and done.stdout:
-        return done.stdout
-    lines = done.stderr.strip().splitlines()
+        return done.stdout.decode()  # as text, Python would change the ends of lines in a key
+    lines = done.stderr.decode(errors="replace").strip().splitlines()
     # Airflow's own words may hold what it was given: only ours, which never do, are shown.
     reason = next((line[9:] for line in lines if line.startswith("tidemark:")), None)
     raise SourceError(

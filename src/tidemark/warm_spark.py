@@ -16,6 +16,7 @@ import fcntl
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -168,8 +169,13 @@ def _lent(
     if not is_local(conf["spark.master"]):
         yield None
         return
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with lock_file(folder).open("w") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        opened = lock_file(folder).open("w")
+    except PermissionError:  # another user's machine
+        yield None
+        return
+    with opened as lock:
         if not _taken_soon(lock):
             yield None
             return
@@ -278,8 +284,16 @@ def _is_kept(folder: Path) -> bool:
 
 def _key(conf: Mapping[str, str], environ: Mapping[str, str]) -> str:
     used = {name: value for name, value in environ.items() if name.startswith(_READ_BY_JAVA)}
-    text = json.dumps([dict(conf), used, os.getuid()], sort_keys=True)
+    text = json.dumps([dict(conf), used, os.getuid(), _network()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _network() -> str:
+    """Name the network that this process is in: a port of another container's is not ours."""
+    try:
+        return f"{socket.gethostname()} {Path('/proc/self/ns/net').readlink()}"
+    except OSError:  # not Linux
+        return socket.gethostname()
 
 
 def _file(folder: Path) -> Path:

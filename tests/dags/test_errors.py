@@ -34,7 +34,11 @@ def _action(error: BaseException) -> RetryAction:
     return RETRY_POLICY.evaluate(error, try_number=1, max_tries=3).action
 
 
-@pytest.mark.parametrize("kind", errors.TidemarkError.__subclasses__())
+def _below(kind: type[errors.TidemarkError]) -> list[type[errors.TidemarkError]]:
+    return [each for own in kind.__subclasses__() for each in (own, *_below(own))]
+
+
+@pytest.mark.parametrize("kind", _below(errors.TidemarkError))
 def test_the_library_decides_which_of_its_errors_are_tried_again(
     kind: type[errors.TidemarkError],
 ) -> None:

@@ -18,13 +18,24 @@ from postgres_world import PostgresWorld, make_postgres_world
 
 from tidemark.extract.cancelling import cancelled_on_kill
 
+HANDLED = """
+import signal
+signal.signal(signal.SIGTERM, lambda *_: None)  # as Airflow's, which calls on_kill and returns
+"""
+TIMED = """
+import signal
+def _expired(*_):
+    raise TimeoutError("the task's own limit")
+signal.signal(signal.SIGALRM, _expired)
+"""
 READER = """
-import sys
+import signal, sys
 from pathlib import Path
 import sqlalchemy as sa
 from core_harness import load_table
 from tidemark.extract.source import open_source
 with open_source(sys.argv[2], load_table(Path(sys.argv[1]))) as source:
+    signal.setitimer(signal.ITIMER_REAL, float(sys.argv[3]))
     source.connection.execute(sa.text("SELECT pg_sleep(600)"))
 """
 
@@ -55,7 +66,7 @@ def wait_for(url: str, count: int) -> None:
 def test_a_killed_task_cancels_its_statement(world: PostgresWorld, sent: signal.Signals) -> None:
     support = Path(__file__).parents[1] / "support"
     task = subprocess.Popen(
-        [sys.executable, "-c", READER, str(world.folder), world.url],
+        [sys.executable, "-c", READER, str(world.folder), world.url, "0"],
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(support), *sys.path])},
         stderr=subprocess.DEVNULL,
     )
@@ -66,6 +77,33 @@ def test_a_killed_task_cancels_its_statement(world: PostgresWorld, sent: signal.
     finally:
         task.kill()
     assert task.returncode
+    wait_for(world.url, 0)
+
+
+@pytest.mark.parametrize(
+    ("before", "sent", "limit"), [(HANDLED, signal.SIGTERM, "0"), (TIMED, None, "8")]
+)
+def test_what_was_cancelled_is_tried_again_and_a_time_limit_counts(
+    world: PostgresWorld, before: str, sent: signal.Signals | None, limit: str
+) -> None:
+    support = Path(__file__).parents[1] / "support"
+    task = subprocess.Popen(
+        [sys.executable, "-c", before + READER, str(world.folder), world.url, limit],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(support), *sys.path])},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_for(world.url, 1)
+        if sent is not None:
+            task.send_signal(sent)
+        _, said = task.communicate(timeout=60)
+    finally:
+        task.kill()
+    if sent is None:
+        assert "the task's own limit" in said
+    else:
+        assert "SourceUnavailable" in said.splitlines()[-1]
     wait_for(world.url, 0)
 
 

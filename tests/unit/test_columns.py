@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 import hmac
 import sqlite3
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from core_harness import World
 
-from tidemark.errors import ConfigError
+from tidemark.errors import ConfigError, SourceError
 from tidemark.extract import sqlite
-from tidemark.metadata import load_source
+from tidemark.extract.columns import select
+from tidemark.extract.types import HIDDEN, conformed, record_batch
+from tidemark.metadata import Table, load_source
 from tidemark.plan import plan_table, render
 from tidemark.reconcile import reconcile_table
 from tidemark.reconcile.model import Options
@@ -215,3 +219,51 @@ def test_without_a_key_nothing_is_read(tmp_path: Path) -> None:
 def test_the_key_is_not_shown(tmp_path: Path) -> None:
     world = world_of(tmp_path, "{mask: {email: hmac}}")
     assert KEY not in repr(world.job(mask_key=KEY))
+
+
+@pytest.mark.parametrize("columns", ["{mask: {email: hmac}}", "{mask: {email: redact}}"])
+def test_no_error_shows_a_masked_value(tmp_path: Path, columns: str) -> None:
+    world = world_of(tmp_path, columns)
+    with world.connect() as connection:
+        broken = b"\xff" + SECRET.encode()
+        connection.execute(
+            "INSERT INTO DimUser VALUES (1, CAST(? AS TEXT), 'x', 1.5, ?)", (broken, T1)
+        )
+    said = ""
+    try:
+        run(world)
+    except SourceError as error:
+        said = str(error)
+    assert SECRET not in said
+    assert bool(said) == ("hmac" in columns), "what is redacted is not even read"
+    assert not lake_holds(world, SECRET)
+
+
+def test_a_value_of_a_masked_column_is_not_shown_where_it_does_not_fit() -> None:
+    hidden = pa.field("email", pa.string(), metadata={HIDDEN: b""})
+    for make in (
+        lambda: record_batch([[SECRET.encode()]], pa.schema([hidden]), "T"),
+        lambda: conformed(
+            pa.record_batch({"email": pa.array([b"\xff" + SECRET.encode()])}),
+            pa.schema([hidden]),
+            "T",
+        ),
+    ):
+        with pytest.raises(SourceError, match="not shown: it is masked") as error:
+            make()
+        assert SECRET not in str(error.value)
+
+
+def test_a_wish_that_two_columns_could_mean_is_refused() -> None:
+    table = load_source_of("{exclude: [EMAIL]}")
+    with pytest.raises(ConfigError, match="'EMAIL' may mean each of Email, email"):
+        select(table, {"user_id": "INTEGER", "Email": "TEXT", "email": "TEXT"}, sqlite.arrow_type)
+
+
+def load_source_of(columns: str) -> Table:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "shop.yaml"
+        path.write_text(
+            f"source: {{connection: x}}\ntables:\n  DimUser: {{key: user_id, columns: {columns}}}\n"
+        )
+        return load_source(path).tables["DimUser"]

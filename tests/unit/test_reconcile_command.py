@@ -124,13 +124,13 @@ def test_other_connections_are_airflows_to_find(
     source = load_source(world.folder / "config" / "spotify.yaml")
     asked: list[list[str]] = []
 
-    def child(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+    def child(command: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
         asked.append(command)
         if where == "airflow":
             url = f"mssql+mssqlpython://sa:{SECRET}@db/x"
-            return subprocess.CompletedProcess(command, 0, url, "")
+            return subprocess.CompletedProcess(command, 0, url.encode(), b"")
         words = f"Airflow met {SECRET}\ntidemark:no such connection, add it\n"
-        return subprocess.CompletedProcess(command, 1, "", words)
+        return subprocess.CompletedProcess(command, 1, b"", words.encode())
 
     monkeypatch.setenv("AIRFLOW_CONN_SPOTIFY_SQL", f"mssql://sa:{SECRET}@db/x")
     monkeypatch.setattr(subprocess, "run", child)

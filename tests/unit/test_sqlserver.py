@@ -373,3 +373,30 @@ def test_postgresqls_errors_say_what_mends_them() -> None:
     assert "present password" in (postgresql.remedy("password authentication failed for x") or "")
     assert "GRANT" in (postgresql.remedy("permission denied for table DimUser") or "")
     assert postgresql.remedy("division by zero") is None
+
+
+@pytest.mark.parametrize(
+    ("edition", "asked"), [(3, "VIEW SERVER STATE"), (5, "VIEW DATABASE STATE")]
+)
+def test_each_edition_is_asked_for_its_own_permission(edition: int, asked: str) -> None:
+    answers = {"EngineEdition": [(edition,)], "HAS_PERMS_BY_NAME(": [(1,)]}
+    server = connection(**answers)
+    assert sqlserver.hidden_transactions(server) is None
+    permissions = [text for text in server.asked if "HAS_PERMS" in text]
+    assert len(permissions) == 1
+    assert asked in permissions[0]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "The user does not have permission to perform this action.",
+        "VIEW DATABASE STATE permission denied in database 'x'.",
+    ],
+)
+def test_transactions_that_are_refused_in_spite_of_the_permission_are_told(words: str) -> None:
+    # Azure SQL's small tiers: the permission is held, and the view is refused.
+    tier: Any = Refusing({"EngineEdition": [(5,)], "HAS_PERMS_BY_NAME(": [(1,)]})
+    tier.words = words
+    assert sqlserver.oldest_transaction(tier) is None
+    assert "##MS_ServerStateReader##" in (sqlserver.hidden_transactions(tier) or "")

@@ -54,6 +54,7 @@ class SparkJob(SparkSubmitOperator):
         )
         self.layer = layer
         self._process: subprocess.Popen[str] | None = None
+        self._killed = False
 
     template_fields = (*SparkSubmitOperator.template_fields, "report_path")
 
@@ -89,10 +90,16 @@ class SparkJob(SparkSubmitOperator):
 
     def on_kill(self) -> None:
         """End the job with the task."""
+        self._killed = True
         if self._process is not None:
             self._process.kill()
         else:
             super().on_kill()
+
+    def _started(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        if self._killed:  # while it waited for its turn
+            process.kill()
 
     def _run_here(self, master: str) -> None:
         settings = load_settings()
@@ -108,7 +115,7 @@ class SparkJob(SparkSubmitOperator):
             os.environ | job_variables(os.environ, master) | access_variables(settings.lake.root),
             settings.warm_spark_folder,
             show,
-            started=lambda process: setattr(self, "_process", process),
+            started=self._started,
         )
         if code:
             said = "\n".join(last)

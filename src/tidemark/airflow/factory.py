@@ -27,14 +27,20 @@ from airflow.sdk.definitions.param import ParamsDict
 from tidemark.airflow import alerts, docs, reconcile, tasks
 from tidemark.airflow.compute import Layer, SparkJob
 from tidemark.airflow.params import dag_params, reconcile_params
-from tidemark.errors import ConfigError, ReadOvertaken, SourceUnavailable, TidemarkError
+from tidemark.errors import (
+    ConfigError,
+    LakeUnavailable,
+    ReadOvertaken,
+    SourceUnavailable,
+    TidemarkError,
+)
 from tidemark.metadata import Source, Table, load_all
 from tidemark.settings import load_settings
 
 MAX_RETRY_DELAY = timedelta(minutes=15)
 BROKEN, RECONCILE = "broken", "_reconcile"
 
-_TRANSIENT = (SourceUnavailable, ReadOvertaken)
+_TRANSIENT = (SourceUnavailable, LakeUnavailable, ReadOvertaken)
 # Our own errors that are not transient, and faults in the code.
 _FINAL = (
     TidemarkError, ArithmeticError, AssertionError, AttributeError, ImportError, LookupError,

@@ -41,7 +41,8 @@ def compare(
         raise AirflowSkipException(f"{table.lake_name} is not in this run")
     lake = load_settings().lake
     store = open_store(lake.root)
-    run_id, key = dag_run.run_id, mask_key(source)
+    run_id = dag_run.run_id
+    key = mask_key(source) if table.columns.needs_key else None
     job = TableJob(store, lake, table, run_id, source_url(source), key)
     result = reconcile_table(job, _options(params))
     keep_table(store, lake, source.name, dag_run.run_id, result)

@@ -15,7 +15,7 @@ os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
 
 def main() -> int:
     """Resolve the connection that is named; behind it stands what names it."""
-    pipe = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    pipe = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", newline="")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # Airflow's words are not the answer
     from tidemark.airflow import connections  # noqa: PLC0415  # after the redirection
     from tidemark.errors import TidemarkError  # noqa: PLC0415

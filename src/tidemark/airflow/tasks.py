@@ -174,7 +174,7 @@ def _job(source: Source, table: Table, dag_run: DagRunProtocol) -> TableJob:
         table=table,
         run_id=dag_run.run_id,
         url=source_url(source),
-        mask_key=mask_key(source),
+        mask_key=mask_key(source) if table.columns.needs_key else None,
     )
 
 

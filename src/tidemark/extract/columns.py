@@ -16,6 +16,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from tidemark.errors import ConfigError, SourceError
+from tidemark.extract.types import HIDDEN
 from tidemark.metadata import SIDE, Mask, Table
 
 Form = Callable[[sa.ColumnElement[Any], str], sa.ColumnElement[Any]]
@@ -116,7 +117,7 @@ def select(
     fields = list(
         _fields(table, {n: declared[n] for n in names if n not in excluded}, beside, arrow_type)
     )
-    fields = [pa.field(f.name, pa.string()) if masked.get(f.name) == "hmac" else f for f in fields]
+    fields = [_masked(field) if masked.get(field.name) == "hmac" else field for field in fields]
     texts = {f"{name}{SIDE}": name for name in beside}
     taken = {name.lower() for name in names}
     if clash := next((text for text in texts if text.lower() in taken), None):
@@ -137,6 +138,13 @@ def named(table: Table, what: str, wanted: Sequence[str], names: Sequence[str]) 
     """
     spelt = {name.lower(): name for name in names}
     for column in wanted:
+        twins = [name for name in names if name.lower() == column.lower()]
+        if len(twins) > 1:
+            message = (
+                f"table {table.name}: {what} {column!r} may mean each of {', '.join(twins)}, which "
+                "differ in the case of their letters alone; read a view that names them otherwise"
+            )
+            raise ConfigError(message)
         if column.lower() not in spelt:
             raise ConfigError(no_column(table, what, column, names))
         yield column if column in names else spelt[column.lower()]
@@ -175,6 +183,10 @@ def _fields(
                 "TIMESTAMP, DECIMAL(p,s), …), or read a view that casts it"
             )
             raise SourceError(message)
+
+
+def _masked(field: pa.Field) -> pa.Field:
+    return pa.field(field.name, pa.string(), metadata={HIDDEN: b""})
 
 
 def _sealed(values: pa.Array, key: bytes) -> pa.Array:

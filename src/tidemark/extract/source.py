@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -12,7 +13,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from tidemark.errors import ConfigError, SourceError, SourceUnavailable, shown
-from tidemark.extract.cancelling import cancelled_on_kill
+from tidemark.extract.cancelling import Killed, cancelled_on_kill
 from tidemark.extract.columns import Forms, Selection, nearest, no_column, select
 from tidemark.extract.dialect import Dialect, dialect_of
 from tidemark.extract.keys import quoted_schema
@@ -20,6 +21,7 @@ from tidemark.extract.waking import connected
 from tidemark.metadata import Table
 from tidemark.windows import Kind
 
+_QUOTED = re.compile(r"(?<=with text ).*|(?<=DETAIL: ).*", re.DOTALL)
 _REASON = 1_000  # a driver may quote the value that it met
 
 
@@ -94,12 +96,28 @@ def open_source(url: str, table: Table, mask_key: str | None = None) -> Iterator
         with connected(engine, dialect.is_waking) as connection:
             source = OpenSource(connection, dialect, mask_key)
             with (
-                cancelled_on_kill(partial(dialect.cancel, connection)),
+                cancelled_on_kill(partial(dialect.cancel, connection)) as killed,
+                _kill_explained(killed, table),
                 _cursor_explained(source, table),
             ):
                 yield source
     except sa.exc.DBAPIError as error:
         raise _explained(error, dialect, table, parsed.password) from error
+
+
+@contextlib.contextmanager
+def _kill_explained(killed: Killed, table: Table) -> Iterator[None]:
+    """A statement that was cancelled because the task is to end did not fail for good."""
+    try:
+        yield
+    except (sa.exc.DBAPIError, SourceError) as error:
+        if not killed:
+            raise
+        message = (
+            f"table {table.name}: the read was cancelled, because its task was told to end; "
+            "nothing was published, and a retry is a new read"
+        )
+        raise SourceUnavailable(message) from error
 
 
 @contextlib.contextmanager
@@ -284,6 +302,9 @@ def _explained(
     error: sa.exc.DBAPIError, dialect: Dialect, table: Table, password: object
 ) -> SourceError | SourceUnavailable:
     reason = str(error.orig).strip()
+    if table.columns.mask:
+        # A driver may quote the value that it met.
+        reason = _QUOTED.sub("…", reason)
     if password:
         reason = reason.replace(str(password), "***")
     reason = shown(reason, _REASON)

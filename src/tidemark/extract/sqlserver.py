@@ -49,15 +49,18 @@ _WRITES = sa.text(
     "AND written.database_transaction_begin_time IS NOT NULL "
     "AND (session.session_id IS NULL OR session.session_id <> @@SPID)"
 )
-# Azure SQL Database (engine edition 5) has a permission of the database for what is one of the
-# server elsewhere; SQL Server 2022 has narrower ones of both kinds.
-_MAY_SEE = sa.text(
-    "SELECT CASE WHEN HAS_PERMS_BY_NAME(NULL, NULL, 'VIEW SERVER STATE') = 1 "
-    "OR HAS_PERMS_BY_NAME(NULL, NULL, 'VIEW SERVER PERFORMANCE STATE') = 1 "
-    "OR (SERVERPROPERTY('EngineEdition') = 5 "
-    "AND HAS_PERMS_BY_NAME(DB_NAME(), 'DATABASE', 'VIEW DATABASE STATE') = 1) "
-    "THEN 1 ELSE 0 END"
-)
+_EDITION = sa.text("SELECT CAST(SERVERPROPERTY('EngineEdition') AS int)")
+_AZURE_SQL_DATABASE = 5
+# There a permission of the database is what is one of the server elsewhere, and the server's is not
+# to be asked for; SQL Server 2022 has a narrower one too.
+_MAY_SEE = {
+    True: sa.text("SELECT HAS_PERMS_BY_NAME(DB_NAME(), 'DATABASE', 'VIEW DATABASE STATE')"),
+    False: sa.text(
+        "SELECT CASE WHEN HAS_PERMS_BY_NAME(NULL, NULL, 'VIEW SERVER STATE') = 1 "
+        "OR HAS_PERMS_BY_NAME(NULL, NULL, 'VIEW SERVER PERFORMANCE STATE') = 1 "
+        "THEN 1 ELSE 0 END"
+    ),
+}
 _ISOLATION = sa.text(
     "SELECT is_read_committed_snapshot_on, snapshot_isolation_state "
     "FROM sys.databases WHERE database_id = DB_ID()"
@@ -256,11 +259,13 @@ def begin_utc(begun: datetime, ahead: int) -> datetime:
 
 def hidden_transactions(connection: sa.Connection) -> str | None:
     """Tell that the login may not see open transactions, if so."""
-    if _may_see(connection):
+    # On the small tiers of Azure SQL Database the permission alone does not do.
+    if _may_see(connection) and answer(connection, _WRITES) is not None:
         return None
     return (
         "the login may not see open transactions; GRANT VIEW SERVER STATE to it, on Azure SQL "
-        "Database GRANT VIEW DATABASE STATE"
+        "Database GRANT VIEW DATABASE STATE (on Basic, S0, S1 and in elastic pools add it to the "
+        "role ##MS_ServerStateReader##)"
     )
 
 
@@ -283,7 +288,9 @@ def allows_snapshot(connection: sa.Connection) -> bool:
 
 
 def _may_see(connection: sa.Connection) -> bool:
-    found = answer(connection, _MAY_SEE)
+    edition = answer(connection, _EDITION)
+    in_azure = edition is not None and edition[0][0] == _AZURE_SQL_DATABASE
+    found = answer(connection, _MAY_SEE[in_azure])
     return bool(found and found[0][0])
 
 

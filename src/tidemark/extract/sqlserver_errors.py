@@ -37,7 +37,7 @@ _STATES = (
     "disconnect error",
     "timeout expired",
 )
-_NUMBER = re.compile(r"(?:error(?: number| code)?:?\s*|msg |\()(\d{2,5})\b", re.IGNORECASE)
+_NUMBER = re.compile(r"(?:error(?: number| code)?:?\s*|msg |^\()(\d{2,5})\b", re.IGNORECASE)
 _REFUSED = ("login failed", "cannot open database", "certificate")
 
 # A part of the message → what to do.

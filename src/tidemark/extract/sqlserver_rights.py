@@ -14,13 +14,14 @@ import sqlalchemy as sa
 from tidemark.extract.tsql import object_name
 from tidemark.metadata import Strategy, Table
 
-# Error 208, 195, 207, 2812, 229 and 297 in words; a driver passes on no numbers.
+# Error 208, 195, 207, 2812, 229, 262 and 297 in words; a driver passes on no numbers.
 _LACKS = (
     "invalid object name",
     "is not a recognized",
     "invalid column name",
     "could not find",
     "permission was denied",
+    "permission denied in",
     "does not have permission",
     "does not exist",
 )
@@ -41,13 +42,12 @@ _RECORDED: dict[Strategy, sa.TextClause] = {
         "WHERE object_id = OBJECT_ID(:name) AND system_type_id = 189"
     ),
 }
-# Of older servers, which know no UNMASK of a table or a column, HAS_PERMS_BY_NAME gives NULL.
+# The column's answer is the effective one; older servers know no UNMASK of a column, and give NULL.
 _FALSIFIED = sa.text(
     "SELECT m.name FROM sys.masked_columns AS m "
     "WHERE m.object_id = OBJECT_ID(:name) AND m.is_masked = 1 "
-    "AND COALESCE(HAS_PERMS_BY_NAME(DB_NAME(), 'DATABASE', 'UNMASK'), 0) = 0 "
-    "AND COALESCE(HAS_PERMS_BY_NAME(:name, 'OBJECT', 'UNMASK'), 0) = 0 "
-    "AND COALESCE(HAS_PERMS_BY_NAME(:name, 'OBJECT', 'UNMASK', m.name, 'COLUMN'), 0) = 0 "
+    "AND COALESCE(HAS_PERMS_BY_NAME(:name, 'OBJECT', 'UNMASK', m.name, 'COLUMN'), "
+    "HAS_PERMS_BY_NAME(DB_NAME(), 'DATABASE', 'UNMASK'), 0) = 0 "
     "ORDER BY m.column_id"
 )
 

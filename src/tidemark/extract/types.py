@@ -17,6 +17,7 @@ import pyarrow as pa
 from tidemark.errors import SourceError, shown
 
 BATCH_BYTES = 32 * 2**20
+HIDDEN = b"tidemark.hidden"  # marks a field whose values no message may show
 
 
 Values = Sequence[Sequence[Any]]
@@ -101,8 +102,10 @@ def _casts(array: pa.Array, kind: pa.DataType) -> bool:
 
 
 def _misfit(value: object, field: pa.Field, table: str) -> SourceError:
+    secret = HIDDEN in (field.metadata or {})
+    holds = "a value (not shown: it is masked)" if secret else shown(repr(value))
     return SourceError(
-        f"table {table}: column {field.name!r} holds {shown(repr(value))}, which is no "
+        f"table {table}: column {field.name!r} holds {holds}, which is no "
         f"{field.type}; correct the row at the source, or its column's declared type"
     )
 

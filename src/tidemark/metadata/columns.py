@@ -17,8 +17,8 @@ class Columns(BaseModel):
     model_config = CLOSED
     exclude: Texts = Field(
         default=(),
-        description="Columns that are not read: they leave the source nowhere. A new column of the "
-        "source is read unless it is named here.",
+        description="Columns that are not read; their values leave the source nowhere, but for "
+        "one that `as_text` names too. A new column of the source is read unless it is named here.",
         examples=["[internal_note]"],
     )
     mask: dict[Text, Mask] = Field(
