@@ -27,6 +27,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tidemark.metadata import load_source
+
 PROJECT = Path(__file__).parents[2]
 BACKEND = "airflow.providers.microsoft.azure.secrets.key_vault.AzureKeyVaultBackend"
 RESOURCE, TOKEN, MACHINE = "https://vault.azure.net", "a-token-of-the-machine", "the-machines-own"
@@ -153,8 +155,10 @@ def azure(tmp_path: Path) -> Iterator[tuple[dict[str, str], list[str], list[str]
 
 def _source_url(config: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Ask Tidemark for a source's URL, as its command line does."""
+    name = load_source(config).source.connection
+    asker = f"{config}: source.connection"
     return subprocess.run(
-        [sys.executable, "-m", "tidemark.airflow.source_url", str(config)],
+        [sys.executable, "-m", "tidemark.airflow.source_url", name, asker],
         capture_output=True,
         text=True,
         check=False,
