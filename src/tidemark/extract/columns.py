@@ -136,7 +136,6 @@ def named(table: Table, what: str, wanted: Sequence[str], names: Sequence[str]) 
     Raises:
         ConfigError: There is no such column: misspelt, it would let pass what it should not.
     """
-    spelt = {name.lower(): name for name in names}
     for column in wanted:
         twins = [name for name in names if name.lower() == column.lower()]
         if len(twins) > 1:
@@ -145,9 +144,9 @@ def named(table: Table, what: str, wanted: Sequence[str], names: Sequence[str]) 
                 "differ in the case of their letters alone; read a view that names them otherwise"
             )
             raise ConfigError(message)
-        if column.lower() not in spelt:
+        if not twins:
             raise ConfigError(no_column(table, what, column, names))
-        yield column if column in names else spelt[column.lower()]
+        yield twins[0]
 
 
 def no_column(table: Table, what: str, column: str, names: Sequence[str]) -> str:
