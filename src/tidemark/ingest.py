@@ -168,9 +168,23 @@ class PlannedRead:
 
 
 def plan_read(
-    job: TableJob, state: TableState, source: OpenSource, low: str | None, interval: Interval | None
+    job: TableJob,
+    state: TableState,
+    source: OpenSource,
+    low: str | None,
+    interval: Interval | None,
+    *,
+    key_is_checked: bool = False,
 ) -> PlannedRead:
     """Plan a table's next read; nothing is written.
+
+    Args:
+        job: The table.
+        state: What is stored about its reads.
+        source: The open source.
+        low: The watermark, as it was looked up.
+        interval: Replaces the strategy's own window.
+        key_is_checked: The table's key was found to be unique a moment ago.
 
     Raises:
         TidemarkError: As in `copy_to_bronze`.
@@ -179,7 +193,8 @@ def plan_read(
     described = describe(source, table)
     check_same_key(job.lake, table.lake_name, state, table.key)
     choice = choose(source, table)
-    ask = Ask(source, described, table, cursor_kind(table, described.columns))
+    kind = cursor_kind(table, described.columns)
+    ask = Ask(source, described, table, kind, key_is_checked=key_is_checked)
     if interval is not None:
         return PlannedRead(choice, ask, watermark.plan_interval(ask, interval), None)
     known = is_known(_lake_table(job, described.columns))
@@ -270,6 +285,8 @@ def remove_leftovers(job: TableJob, state: TableState, before: datetime) -> None
         for file in store.names(folder):
             begun, path = sequence_of(file.removeprefix("_")), f"{folder}/{file}"
             ours = file.startswith(prefix) and path != state.digests and begun not in kept
+            if begun and state.load and state.load.holds(begun):
+                continue  # a range, which no later read overtakes
             if ours and begun and begun < before:
                 store.remove(path)
 

@@ -108,7 +108,7 @@ def silver_explained(table: LakeTable) -> Iterator[tuple[str, dict[str, str]]]:
     try:
         yield table.store.delta(path)
     except (DeltaError, OSError, pa.ArrowException) as error:
-        raise unreadable(table, table.lake.url(path), error) from error
+        raise unreadable(table.name, table.lake.url(path), error) from error
 
 
 def keys_in(table: LakeTable, files: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -123,11 +123,25 @@ def keys_in(table: LakeTable, files: Sequence[str]) -> Iterator[pa.RecordBatch]:
 
 
 def _batches(table: LakeTable, file: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    for batch in bronze_batches(table.store, table.name, file, columns):
+        try:
+            yield _typed(batch, table.key)
+        except (pa.ArrowException, KeyError) as error:
+            raise unreadable(table.name, file, error) from error
+
+
+def bronze_batches(
+    store: Store, table: str, file: str, columns: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
+    """Read some columns of a Parquet file of the lake.
+
+    Raises:
+        LakeError: The file can't be read.
+    """
     try:
-        with pq.ParquetFile(table.store.readable(file)) as parquet:
-            for batch in parquet.iter_batches(_BATCH_ROWS, columns=list(columns)):
-                yield _typed(batch, table.key)
-    except (OSError, pa.ArrowException, KeyError) as error:
+        with pq.ParquetFile(store.readable(file)) as parquet:
+            yield from parquet.iter_batches(_BATCH_ROWS, columns=list(columns))
+    except (OSError, pa.ArrowException) as error:
         raise unreadable(table, file, error) from error
 
 
@@ -148,10 +162,10 @@ def bronze_files(store: Store, lake: Lake, table: str) -> list[tuple[str, dateti
     return [(file, sequence) for file, sequence in stamped if sequence is not None]
 
 
-def unreadable(table: LakeTable, file: str, error: Exception) -> LakeError:
+def unreadable(table: str, file: str, error: Exception) -> LakeError:
     """Say that a file of the lake can't be read."""
     message = (
-        f"table {table.name}: the keys in {file} can't be read ({error}); restore the file, or "
+        f"table {table}: {file} can't be read ({error}); restore the file, or "
         "move it out of its folder, and run again"
     )
     return LakeError(message)

@@ -79,6 +79,7 @@ class Landing:
         has_baseline: Whether `known` is what the last snapshot left.
         deleted_at: The source's clock, as a value of the column by which gold orders history
             (`gold.sequence_by`): a delete has no other place in business time. None without one.
+        attempt: Keeps two attempts apart that may be under way under one sequence.
     """
 
     job: TableJob
@@ -90,6 +91,7 @@ class Landing:
     known: Iterable[pa.RecordBatch] | None = None
     has_baseline: bool = False
     deleted_at: pa.Scalar | None = None
+    attempt: str = ""
 
     @property
     def file(self) -> str:
@@ -99,7 +101,8 @@ class Landing:
     @property
     def temporary(self) -> str:
         """The name that is written to."""
-        return self.job.lake.temporary_file(self.job.table.lake_name, self.sequence)
+        lake, name = self.job.lake, self.job.table.lake_name
+        return lake.temporary_file(name, self.sequence, self.attempt)
 
     @property
     def digests(self) -> str | None:

@@ -46,9 +46,16 @@ class Lake:
         """Give the name under which the read with this sequence is published."""
         return f"{self.bronze_folder(table)}/{table}_{sequence_text(sequence)}.parquet"
 
-    def temporary_file(self, table: str, sequence: datetime) -> str:
-        """Give the name that a read writes to; readers skip what begins with ``_``."""
-        return f"{self.bronze_folder(table)}/_{table}_{sequence_text(sequence)}.parquet"
+    def temporary_file(self, table: str, sequence: datetime, attempt: str = "") -> str:
+        """Give the name that a read writes to; readers skip what begins with ``_``.
+
+        Args:
+            table: The table's name in the lake.
+            sequence: The read's own.
+            attempt: Keeps two attempts apart that may be under way under one sequence.
+        """
+        stem = "_".join(filter(None, [f"_{table}", attempt, sequence_text(sequence)]))
+        return f"{self.bronze_folder(table)}/{stem}.parquet"
 
     def state_folder(self, table: str) -> str:
         """Give the folder of what is kept about a table's reads."""

@@ -16,13 +16,14 @@ from tidemark.connection import mask_key, source_url
 from tidemark.errors import TidemarkError
 from tidemark.extract.source import OpenSource, open_source
 from tidemark.extract.strategy import ReadPlan
-from tidemark.ingest import plan_read
+from tidemark.ingest import PlannedRead, plan_read
+from tidemark.initial_load import cut, still_missing
 from tidemark.landing import TableJob, table_size
 from tidemark.metadata import SIDE, Table, load_source, source_file
 from tidemark.metadata.strategies import CANNOT_SEE
 from tidemark.settings import Settings
 from tidemark.storage import open_store
-from tidemark.watermark import load_state
+from tidemark.watermark import TableState, load_state
 
 _WIDTH = 100
 _INDENT = " " * 14
@@ -48,6 +49,7 @@ class TablePlan:
         not_seen: How many rows this read leaves out, by reason.
         loses: The columns whose type loses something on the way, and what.
         altered: The columns that the metadata leaves out, masks or takes as text, and how.
+        ranges: How the initial load is split, or why it is not; None: it is over or one read.
         note: What else is worth telling.
         error: Why the table could not be planned.
     """
@@ -67,6 +69,7 @@ class TablePlan:
     not_seen: Mapping[str, int] = field(default_factory=dict)
     loses: Mapping[str, str] = field(default_factory=dict)
     altered: Mapping[str, str] = field(default_factory=dict)
+    ranges: str | None = None
     note: str | None = None
     error: str | None = None
 
@@ -120,6 +123,7 @@ def plan_table(job: TableJob) -> TablePlan:
             not_seen={reason: found.count for reason, found in read.plan.not_seen.items()},
             loses=read.ask.described.cuts,
             altered=_altered(job.table),
+            ranges=_ranges(job, state, read),
             note=read.plan.note,
         )
 
@@ -149,8 +153,26 @@ def _lines(plan: TablePlan) -> Iterator[str]:
         yield from _line("loses", f"{column}: {loss}")
     for column, wish in plan.altered.items():
         yield from _line("columns", f"{column}: {wish}")
+    if plan.ranges:
+        yield from _line("ranges", plan.ranges)
     if plan.note:
         yield from _line("note", plan.note)
+
+
+def _ranges(job: TableJob, state: TableState, read: PlannedRead) -> str | None:
+    wanted = job.table.initial_ranges
+    if wanted is None or state.cdc is not None or state.strategy is not None:
+        return None
+    if state.load is not None:
+        all_of_them, missing = state.load.ranges, still_missing(job, state.load)
+        words = "; ".join(all_of_them[number].describe() for number in missing)
+        return f"of {len(all_of_them)}, {len(missing)} are missing: {words or 'none'}"
+    if read.ask.known:
+        return None
+    bounds, reason = cut(read, wanted)
+    if reason:
+        return f"the initial load is one read: {reason}"
+    return f"{len(bounds) + 1}, read side by side, cut at {job.table.key[0]} = {', '.join(bounds)}"
 
 
 def _altered(table: Table) -> dict[str, str]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from tidemark.errors import ReadOvertaken, StateError, shown
 from tidemark.layout import Lake, sequence_of
+from tidemark.load_progress import InitialLoad, as_json, from_json
 from tidemark.storage import Content, Store
 from tidemark.windows import Kind, ordinal
 
@@ -37,6 +38,7 @@ class TableState:
         strategy: The strategy that read the table last; None where ADF wrote the file.
         position: What this strategy goes on from, as it left it.
         key: The columns of the key that the table was read by; empty where nobody noted them.
+        load: The initial load in ranges that has begun and is not whole yet.
         foreign: Whether another writer (ADF) wrote the file last.
         version: The file's version, for the next compare-and-set; None: no file.
     """
@@ -49,6 +51,7 @@ class TableState:
     strategy: str | None = None
     position: Mapping[str, str] = field(default_factory=dict)
     key: tuple[str, ...] = ()
+    load: InitialLoad | None = None
     foreign: bool = False
     version: str | None = None
 
@@ -82,15 +85,9 @@ def reserve(store: Store, lake: Lake, table: str, now: datetime | None = None) -
     """
 
     def change(state: TableState) -> TableState:
-        names = store.names(lake.bronze_folder(table))
-        known = [s for s in (state.reserved, state.advanced, *map(sequence_of, names)) if s]
-        floor = max(known, default=None)
-        moment = (now or datetime.now(UTC)).astimezone(UTC)
-        if floor is not None and moment <= floor:
-            moment = floor + timedelta(microseconds=1)
-        return replace(state, reserved=moment)
+        return replace(state, reserved=next_sequence(store, lake, table, state, now))
 
-    state = _update(store, lake, table, change)
+    state = update_state(store, lake, table, change)
     if state.reserved is None:
         message = f"table {table}: the reservation was not stored"
         raise StateError(message)
@@ -109,7 +106,7 @@ def reserve_up_to(store: Store, lake: Lake, table: str, sequence: datetime, last
             check_not_overtaken(store, lake, table, sequence)
         return replace(state, reserved=last)
 
-    _update(store, lake, table, change)
+    update_state(store, lake, table, change)
 
 
 def check_not_overtaken(store: Store, lake: Lake, table: str, sequence: datetime) -> None:
@@ -237,9 +234,23 @@ def advance(store: Store, lake: Lake, table: str, kind: Kind | None, step: Advan
             strategy=step.strategy,
             position=dict(step.position),
             key=step.key,
+            load=None,
         )
 
-    return _update(store, lake, table, change)
+    return update_state(store, lake, table, change)
+
+
+def next_sequence(
+    store: Store, lake: Lake, table: str, state: TableState, now: datetime | None = None
+) -> datetime:
+    """Give a moment (UTC) greater than every sequence of the table that was ever handed out."""
+    names = store.names(lake.bronze_folder(table))
+    known = [s for s in (state.reserved, state.advanced, *map(sequence_of, names)) if s]
+    floor = max(known, default=None)
+    moment = (now or datetime.now(UTC)).astimezone(UTC)
+    if floor is not None and moment <= floor:
+        moment = floor + timedelta(microseconds=1)
+    return moment
 
 
 def _is_back(table: str, kind: Kind | None, stored: str | None, high: str | None) -> bool:
@@ -265,9 +276,24 @@ def place(table: str, kind: Kind, cdc: str) -> int:
         raise StateError(message) from error
 
 
-def _update(
+def update_state(
     store: Store, lake: Lake, table: str, change: Callable[[TableState], TableState]
 ) -> TableState:
+    """Change a table's state by compare-and-set.
+
+    Args:
+        store: The lake's storage.
+        lake: The lake's layout.
+        table: The table's name in the lake.
+        change: Gives the state that is wanted; it is called again if another writer was faster.
+
+    Returns:
+        The state that is stored afterwards.
+
+    Raises:
+        StateError: The state can't be read.
+        ReadOvertaken: Other writers kept getting in between.
+    """
     path = lake.state_file(table)
     for _ in range(_ATTEMPTS):
         state = load_state(store, lake, table)
@@ -293,6 +319,7 @@ def _format(state: TableState) -> bytes:
         "strategy": state.strategy,
         "position": dict(state.position),
         "key": list(state.key),
+        "load": as_json(state.load) if state.load else None,
     }
     return json.dumps({"cdc": state.cdc, "tidemark": own}).encode()
 
@@ -312,6 +339,7 @@ def _parse(path: str, content: Content) -> TableState:
             strategy=stored.get("strategy"),
             position=dict(stored.get("position") or {}),
             key=tuple(stored.get("key") or ()),
+            load=from_json(stored["load"]) if stored.get("load") else None,
             foreign=own is None,
             version=content.version,
         )

@@ -218,6 +218,8 @@ def _table_group(source: Source, table: Table) -> TaskGroup:
     doc = docs.group_doc(table)
     with TaskGroup(table.lake_name, tooltip=f"{table.schema_}.{table.name}", doc_md=doc) as group:
         lookup = _step(tasks.lookup_watermark, source, table)
+        if table.initial_ranges:
+            _initial_load(source, table) >> lookup
         # One read of a table at a time: a backfill does not count against max_active_runs.
         copy = _step(tasks.copy_to_bronze, source, table, max_active_tis_per_dag=1)
         has_rows = BranchPythonOperator(
@@ -229,6 +231,23 @@ def _table_group(source: Source, table: Table) -> TaskGroup:
         discard = _step(tasks.discard_empty, source, table)
         chain(lookup, copy, has_rows, [Label("rows"), Label("no rows")], [advance, discard])
     return group
+
+
+def _initial_load(source: Source, table: Table) -> PythonOperator:
+    """Build what reads a large table for the first time: its ranges side by side, in the pool."""
+    missing = _step(tasks.missing_ranges, source, table)
+    copies = PythonOperator.partial(
+        task_id=tasks.copy_range.__name__,
+        python_callable=partial(tasks.copy_range, source, table),
+        map_index_template="{{ task.op_kwargs['name'] }}",
+        doc_md=docs.task_doc(tasks.copy_range, table),
+    ).expand(op_kwargs=missing.output)
+    # Nothing is missing as a rule: then no range is copied, and this is no failure.
+    some = TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
+    finish = _step(tasks.finish_initial_load, source, table, trigger_rule=some)
+    chain(missing, copies, finish)
+    missing >> finish
+    return finish
 
 
 def _job(source: Source, layer: Layer) -> SparkJob:

@@ -32,17 +32,52 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+def missing_ranges(
+    source: Source, table: Table, *, params: Mapping[str, Any], dag_run: DagRunProtocol
+) -> list[dict[str, Any]]:
+    """Name the key ranges of the initial load that are still to be read; none after it.
+
+    The first time, the ranges are planned: they hold about as many rows each.
+    """
+    from tidemark import initial_load
+
+    _check_chosen(source, table, params, dag_run)
+    if chosen_interval(params, dag_run):
+        return []  # a backfill stands beside the ordinary reads
+    missing = initial_load.missing_ranges(_job(source, table, dag_run))
+    return [{"number": number, "name": name} for number, name in missing.items()]
+
+
+def copy_range(
+    source: Source, table: Table, *, number: int, name: str, dag_run: DagRunProtocol
+) -> dict[str, Any]:
+    """Copy one key range of the initial load into a bronze file of its own.
+
+    A range that is there already is not read again, so that a failed load goes on with the rest.
+    """
+    from tidemark import initial_load
+
+    _log.info("table %s: %s", table.lake_name, name)
+    copied = initial_load.copy_range(_job(source, table, dag_run), number)
+    _record(source, dag_run, f"range.{table.lake_name}.{number}", copied)
+    return copied
+
+
+def finish_initial_load(source: Source, table: Table, *, dag_run: DagRunProtocol) -> dict[str, Any]:
+    """Set the watermark, now that every key range is in bronze: the next read goes on from it."""
+    from tidemark import initial_load
+
+    return initial_load.finish(_job(source, table, dag_run))
+
+
 def lookup_watermark(
     source: Source, table: Table, *, params: Mapping[str, Any], dag_run: DagRunProtocol
 ) -> dict[str, Any]:
     """Look up how far the table was read: its watermark in `cdc.json`."""
     from tidemark import ingest
 
-    chosen = chosen_tables(source, params, dag_run.conf or ())
+    _check_chosen(source, table, params, dag_run)
     chosen_interval(params, dag_run)
-    if table not in chosen:
-        names = ", ".join(t.lake_name for t in chosen)
-        raise AirflowSkipException(f"{table.lake_name} is not in this run, which is for {names}")
     return ingest.lookup_watermark(_job(source, table, dag_run))
 
 
@@ -149,6 +184,15 @@ def failure_message(
         lines.append(f"  left out because of that: {', '.join(left_out)}")
     lines.append("  mend it and run again, or clear the failed tasks: nothing is lost or doubled")
     return "\n".join(lines)
+
+
+def _check_chosen(
+    source: Source, table: Table, params: Mapping[str, Any], dag_run: DagRunProtocol
+) -> None:
+    chosen = chosen_tables(source, params, dag_run.conf or ())
+    if table not in chosen:
+        names = ", ".join(t.lake_name for t in chosen)
+        raise AirflowSkipException(f"{table.lake_name} is not in this run, which is for {names}")
 
 
 def _waiting(layer: Layer, source: Source, names: list[str]) -> list[str]:

@@ -56,6 +56,9 @@ class Dialect(Protocol):
     def bound(self, text: str, kind: Kind, declared: str) -> sa.ColumnElement[object]:
         """Bind a cursor value as text, cast to the cursor's own type."""
 
+    def typed(self, text: str, declared: str) -> sa.ColumnElement[Any]:
+        """Bind a value that `text_of` wrote, of a text or an exact number, as its own type."""
+
     def cursor_text(self, cursor: sa.ColumnElement[Any], kind: Kind) -> sa.ColumnElement[Any]:
         """Give a cursor so that ``str`` of what the driver gives has all its digits."""
 

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
+from tidemark.extract.declared import Declared
 from tidemark.extract.keys import UniqueKeys, inspected
 from tidemark.metadata import Strategy, Table
 from tidemark.windows import Kind
@@ -154,6 +155,11 @@ def bound(text: str, kind: Kind, declared: str) -> sa.ColumnElement[object]:
     if kind == "date":
         return sa.cast(value, sa.Date())
     return sa.cast(value, sa.TIMESTAMP(timezone=declared == "timestamptz"))
+
+
+def typed(text: str, declared: str) -> sa.ColumnElement[Any]:
+    """Bind a value as text, cast to its own type."""
+    return sa.cast(sa.literal(text, sa.Text()), Declared(declared))
 
 
 def cursor_text(cursor: sa.ColumnElement[Any], kind: Kind) -> sa.ColumnElement[Any]:

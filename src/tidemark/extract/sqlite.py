@@ -145,6 +145,12 @@ def bound(text: str, kind: Kind, declared: str) -> sa.ColumnElement[object]:
     return comparable(sa.literal(text, sa.String), kind)
 
 
+def typed(text: str, declared: str) -> sa.ColumnElement[Any]:
+    """Bind a value as text: compared with a column it takes the column's affinity."""
+    del declared
+    return sa.literal(text, sa.String)
+
+
 def arrow_rows(result: sa.CursorResult[Any], most: int) -> pa.RecordBatch | None:
     """SQLite's driver gives Python's values alone."""
     nothing: pa.RecordBatch | None = None

@@ -13,6 +13,7 @@ from typing import Any, cast
 import pyarrow as pa
 import sqlalchemy as sa
 
+from tidemark.extract.declared import Declared
 from tidemark.extract.keys import UniqueKeys
 from tidemark.extract.sqlserver_errors import is_transient, is_waking, remedy
 from tidemark.extract.sqlserver_rights import answer, falsified, offers, withheld
@@ -186,7 +187,7 @@ def text_of(column: sa.ColumnElement[Any], declared: str) -> sa.ColumnElement[An
     if name in {"money", "smallmoney"}:
         return _styled(column, "34", 2)
     if name in {"binary", "varbinary", "rowversion", "image"}:
-        return _styled(sa.cast(column, _Declared("varbinary(max)")), "max", 1)
+        return _styled(sa.cast(column, Declared("varbinary(max)")), "max", 1)
     return sa.cast(column, sa.Unicode(4_000) if name == "sql_variant" else sa.Unicode())
 
 
@@ -221,8 +222,13 @@ def bound(text: str, kind: Kind, declared: str) -> sa.ColumnElement[object]:
     if kind == "integer":
         return sa.cast(value, sa.BigInteger)
     if declared in {"datetime", "smalldatetime"}:
-        value = sa.cast(value, _Declared("datetime2(7)"))  # their own parsers refuse seven digits
-    return sa.cast(value, _Declared(declared or "datetime2(7)"))
+        value = sa.cast(value, Declared("datetime2(7)"))  # their own parsers refuse seven digits
+    return sa.cast(value, Declared(declared or "datetime2(7)"))
+
+
+def typed(text: str, declared: str) -> sa.ColumnElement[Any]:
+    """Bind a value as text, cast to its own type: else an index on it could not be used."""
+    return sa.cast(sa.literal(text, sa.Unicode), Declared(declared))
 
 
 def arrow_rows(result: sa.CursorResult[Any], most: int) -> pa.RecordBatch | None:
@@ -310,15 +316,3 @@ def _styled(column: sa.ColumnElement[Any], length: str, style: int) -> sa.Column
     kind = sa.literal_column(f"varchar({length})", sa.String())
     number = sa.literal_column(str(style), sa.Integer())
     return sa.Function("CONVERT", kind, column, number, type_=sa.String())
-
-
-class _Declared(sa.types.UserDefinedType[Any]):
-    """A type by its declared name."""
-
-    cache_ok = True
-
-    def __init__(self, declared: str) -> None:
-        self.declared = declared
-
-    def get_col_spec(self, **_: Any) -> str:
-        return self.declared

@@ -53,6 +53,7 @@ class Ask:
         known: Whether the lake holds rows of the table already.
         goes_on: Whether an earlier read of this strategy left a state to go on from, be it without
             a watermark: no row had a cursor.
+        key_is_checked: The table's key was found to be unique a moment ago.
     """
 
     source: OpenSource
@@ -63,6 +64,7 @@ class Ask:
     position: Mapping[str, str] = field(default_factory=dict)
     known: bool = False
     goes_on: bool = False
+    key_is_checked: bool = False
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,8 @@ def check_key_is_unique(ask: Ask, where: sa.ColumnElement[bool]) -> None:
     Raises:
         SourceError: Names the key's value and how often it stands there.
     """
+    if ask.key_is_checked:
+        return
     table = ask.table
     key: list[sa.ColumnClause[Any]] = [sa.column(name) for name in table.key]
     if any(columns <= set(table.key) for columns in ask.described.unique):

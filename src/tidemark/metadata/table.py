@@ -22,6 +22,7 @@ from tidemark.metadata.types import (
     Key,
     Lookback,
     NullCursor,
+    Ranges,
     ScdType,
     Strategy,
     Text,
@@ -159,6 +160,15 @@ class Table(BaseModel):
         "named; `raise` fails the table.",
         examples=["exclude"],
     )
+    initial_ranges: Ranges | None = Field(
+        default=None,
+        description="Into how many ranges of the key the initial load is split, 2 to 100, by the "
+        "first column of the key. They are read side by side, as many at a time as the pool has "
+        "slots; each becomes a file of its own, and a load that failed goes on with the ranges "
+        "that are missing. Later reads are never split, nor is strategy `snapshot`.",
+        examples=["8"],
+        json_schema_extra={"type": "whole number", "default": "the load is one read"},
+    )
     rule: Text | None = Field(
         default=None,
         description="Function in `spark_jobs/rules/<source>.py` that cleans the rows for silver.",
@@ -194,6 +204,13 @@ class Table(BaseModel):
                     f"but {hidden!r} is its {what}, by which rows are told apart or ordered: it "
                     "can be neither excluded nor masked"
                 )
+        return value
+
+    @field_validator("initial_ranges")
+    @classmethod
+    def _a_snapshot_is_one_read(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and info.data.get("strategy") == "snapshot":
+            raise ValueError("but strategy snapshot reads the whole table in one; leave it out")
         return value
 
     @field_validator("cursor")

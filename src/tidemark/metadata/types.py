@@ -18,6 +18,9 @@ CLOSED = ConfigDict(
 )
 
 
+_LEAST_RANGES, _MOST_RANGES = 2, 100
+
+
 def _text(value: str) -> str:
     if not value.strip():
         raise ValueError("which is empty; write a text or leave the field out")
@@ -91,6 +94,12 @@ def _no_look_alike(value: object) -> object:
     return value
 
 
+def _some_ranges(value: int) -> int:
+    if not _LEAST_RANGES <= value <= _MOST_RANGES:
+        raise ValueError(f"which is no number from {_LEAST_RANGES} to {_MOST_RANGES}")
+    return value
+
+
 Text = Annotated[str, AfterValidator(_text)]
 FolderName = Annotated[str, AfterValidator(_folder_name)]
 ConnectionId = Annotated[str, AfterValidator(_connection)]
@@ -109,4 +118,5 @@ Strategy = Literal["watermark", "snapshot", "rowversion", "change_tracking", "cd
 Mask = Literal["redact", "hmac"]
 NullCursor = Literal["include", "exclude", "raise"]
 ScdType = Annotated[Literal[1, 2], BeforeValidator(_no_look_alike)]
+Ranges = Annotated[int, AfterValidator(_some_ranges)]
 Future = Literal["hold", "take"]

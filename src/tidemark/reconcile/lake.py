@@ -206,7 +206,7 @@ def _bronze_rows(lake: LakeSide) -> Iterator[pa.RecordBatch]:
                 for batch in parquet.iter_batches(BATCH_ROWS, columns=wanted):
                     yield from _digested(lake, batch, file, sequence)
             except (OSError, pa.ArrowException) as error:
-                raise unreadable(lake.table, file, error) from error
+                raise unreadable(lake.table.name, file, error) from error
 
 
 def _digested(
@@ -273,4 +273,4 @@ def _opened(table: LakeTable, file: str) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(table.store.readable(file))
     except (OSError, pa.ArrowException) as error:
-        raise unreadable(table, file, error) from error
+        raise unreadable(table.name, file, error) from error

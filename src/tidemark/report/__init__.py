@@ -93,8 +93,8 @@ def record(  # noqa: PLR0917  the store and lake first, as everywhere
         lake: The lake's layout.
         source: The source's name.
         run_id: The Dag run's id.
-        part: ``copy.<table>``, ``watermark.<table>``, ``silver``, ``gold``,
-            ``reconcile.<table>``, ``failure.<task id>``.
+        part: ``copy.<table>``, ``range.<table>.<number>``, ``watermark.<table>``, ``silver``,
+            ``gold``, ``reconcile.<table>``, ``failure.<task id>``.
         value: Anything that JSON holds, without secrets.
     """
     data = json.dumps(value, ensure_ascii=False, default=str).encode()
@@ -122,6 +122,8 @@ def load(store: Store, lake: Lake, source: str, run_id: str) -> RunReport:
             failures.append(_failure(name, _parse(path, _Failure, data)))
         elif kind == "copy":
             _update(tables, name, _copy(_parse(path, _Copy, data)))
+        elif kind == "range":
+            _add_range(tables, name.rpartition(".")[0], _parse(path, _Copy, data))
         elif kind == "watermark":
             _update(tables, name, {"watermark": _parse(path, _Watermark, data).watermark})
         elif kind == "reconcile":
@@ -170,6 +172,15 @@ def _parse(path: str, model: type[_PartT], data: bytes) -> _PartT:
 
 def _update(tables: dict[str, TableReport], table: str, fields: Mapping[str, Any]) -> None:
     tables[table] = replace(tables.get(table, TableReport(table)), **fields)
+
+
+def _add_range(tables: dict[str, TableReport], table: str, copied: _Copy) -> None:
+    known = tables.get(table, TableReport(table))
+    sums = {
+        "rows": (known.rows or 0) + (copied.rows or 0),
+        "read": (known.read or 0) + (copied.read or 0),
+    }
+    _update(tables, table, {**sums, "window": "the whole table, in ranges of its key"})
 
 
 def _copy(copied: _Copy) -> dict[str, Any]:
