@@ -17,8 +17,14 @@ tasks: {{retries: 0}}
 tables:
   Customer: {{key: id, strategy: snapshot, gold: {{scd: 2}}}}
   Orders: {{key: [id, line], cursor: changed, strategy: watermark, gold: {{scd: 1}}}}
+  Ledger: {{key: [account, entry], cursor: changed, strategy: watermark, initial_ranges: 3}}
 """
-COLUMNS = {"Customer": ("id", "name", "price"), "Orders": ("id", "line", "name")}
+RANGES = 3
+COLUMNS = {
+    "Customer": ("id", "name", "price"),
+    "Orders": ("id", "line", "name"),
+    "Ledger": ("account", "entry"),
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Kind:
 
 def check_whole_dag(folder: Path, url: str, kind: Kind) -> None:
     """Run the Dag three times over a source that changes; silver and gold must equal it."""
-    customer, orders = (f'"{kind.schema}"."{name}"' for name in COLUMNS)
+    customer, orders, ledger = (f'"{kind.schema}"."{name}"' for name in COLUMNS)
     kind.run(
         f"CREATE TABLE {customer} (id int NOT NULL PRIMARY KEY, name varchar(50), "
         "price decimal(18,4))"
@@ -53,9 +59,17 @@ def check_whole_dag(folder: Path, url: str, kind: Kind) -> None:
     )
     kind.run(f"INSERT INTO {customer} VALUES (1, 'a', 1.5), (2, 'b', NULL), (3, 'c', 99.9999)")
     kind.run(f"INSERT INTO {orders} VALUES (1, 1, 'x', {kind.now}), (1, 2, NULL, {kind.now})")
+    kind.run(
+        f"CREATE TABLE {ledger} (account varchar(9) NOT NULL, entry int NOT NULL, "
+        f"changed {kind.moment} NOT NULL, PRIMARY KEY (account, entry))"
+    )
+    for number in range(9):
+        kind.run(f"INSERT INTO {ledger} VALUES ('it''s {number % 5}', {number}, {kind.now})")
     home = _home(folder, url, kind)
     with home.dag("contract") as dag:
         _run(dag, home, kind)
+        assert len(home.bronze("Ledger")) == RANGES
+        kind.run(f"INSERT INTO {ledger} VALUES ('it''s 2', 99, {kind.now})")
         kind.run(f"UPDATE {customer} SET price = 2.25 WHERE id = 1")
         kind.run(f"DELETE FROM {customer} WHERE id = 2")
         kind.run(f"UPDATE {orders} SET name = 'y', changed = {kind.now} WHERE line = 2")
@@ -70,6 +84,7 @@ def check_whole_dag(folder: Path, url: str, kind: Kind) -> None:
         (3, True),
     ]
     assert len(home.bronze("Orders")) == 2, "the third run brought nothing"
+    assert len(home.bronze("Ledger")) == RANGES + 1
     found = home.tidemark("reconcile", "contract")
     assert "equal" in found.stdout
 

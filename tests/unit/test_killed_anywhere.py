@@ -27,6 +27,8 @@ SPARK = "tests/spark/test_interrupted.py"
 REPORT = "a report, which no row depends on"
 WRITERS = {
     "digest_store.digest_file": HERE,
+    "initial_load._kept_digests": HERE,
+    "initial_load._publish": HERE,
     "ingest.copy_to_bronze": HERE,
     "ingest.discard_empty": HERE,
     "ingest.remove_leftovers": HERE,
@@ -52,7 +54,7 @@ WRITERS = {
     "spark.views._write": SPARK,
     "swap.begin": "tests/unit/test_rebuild.py",
     "swap.complete": "tests/unit/test_rebuild.py",
-    "watermark._update": HERE,
+    "watermark.update_state": HERE,
 }
 
 # What the writers are made of; and a small lake of its own, in a folder that nobody else knows.
@@ -65,7 +67,7 @@ KILLER = """
 import json, os, shutil, signal, sys
 from pathlib import Path
 from core_harness import World, load_table
-from tidemark import bronze, storage
+from tidemark import bronze, initial_load, storage
 from tidemark.reconcile import Options, reconcile_table
 import tidemark.ingest, polars, deltalake
 
@@ -73,6 +75,11 @@ folder, fields, what = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 
 def work(world):
     if what == "run":
+        world.run()
+    elif what == "load":
+        for number in initial_load.missing_ranges(world.job()):
+            initial_load.copy_range(world.job(), number)
+        initial_load.finish(world.job())
         world.run()
     else:
         reconcile_table(world.job(), Options(repair=True))
@@ -174,6 +181,19 @@ def test_a_repair_that_is_killed_is_made_by_the_next_one() -> None:
         found = _killed_everywhere(folder, "strategy: watermark", "repair")
         names = [row[1] for row in found["wanted"]["replay"].values()]
         assert sorted(names) == ["in place", "late"]
+        _assert_mended(found, publishes=True)
+
+
+def test_an_initial_load_in_ranges_that_is_killed_is_ended_by_the_next_run() -> None:
+    with TemporaryDirectory(dir=FAST) as parent:
+        folder = Path(parent) / "world"
+        folder.mkdir()
+        fields = "strategy: watermark, initial_ranges: 3"
+        world = make_world(folder, fields=fields)
+        world.put(*((n, "a", "2026-01-01 10:00:00") for n in range(6)))
+        found = _killed_everywhere(folder, fields, "load")
+        assert found["wanted"]["names"].count("after publish") == 3
+        assert len(found["wanted"]["replay"]) == 6
         _assert_mended(found, publishes=True)
 
 

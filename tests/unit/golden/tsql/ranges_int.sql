@@ -1,0 +1,27 @@
+-- the bounds
+SELECT count(*) AS count_1
+FROM [sales.eu].[Order]]Line]
+WHERE order_id IS NOT NULL
+
+-- the bounds
+SELECT numbered.bound
+FROM (SELECT order_id AS bound, row_number() OVER (ORDER BY order_id) AS place
+FROM [sales.eu].[Order]]Line]
+WHERE order_id IS NOT NULL) AS numbered
+WHERE numbered.place IN (:place_1_1, :place_1_2, :place_1_3) ORDER BY numbered.place
+-- :place_1_1 = 1
+-- :place_1_2 = 334
+-- :place_1_3 = 667
+
+-- a range
+order_id < CAST(:param_1 AS BIGINT) OR order_id IS NULL
+-- :param_1 = '7'
+
+-- a range
+order_id >= CAST(:param_1 AS BIGINT) AND order_id < CAST(:param_2 AS BIGINT)
+-- :param_1 = '7'
+-- :param_2 = '90'
+
+-- a range
+order_id >= CAST(:param_1 AS BIGINT)
+-- :param_1 = '90'
