@@ -41,6 +41,18 @@ def test_each_table_has_adfs_sequence_and_joins_before_silver(
     assert _edges(dag) == expected
 
 
+def test_an_initial_load_in_ranges_comes_before_the_sequence(write: Write) -> None:
+    write(tables={"T": {"key": "id", "cursor": "at", "initial_ranges": 4}})
+    dag = build_dags()["spotify"]
+    edges = {(a, b) for a, b in _edges(dag) if b.startswith("T.") and "range" in f"{a}{b}"}
+    assert edges == {
+        ("T.missing_ranges", "T.copy_range"),
+        ("T.missing_ranges", "T.finish_initial_load"),
+        ("T.copy_range", "T.finish_initial_load"),
+    }
+    assert ("T.finish_initial_load", "T.lookup_watermark") in _edges(dag)
+
+
 def test_a_table_is_read_and_a_layer_is_written_by_one_task_at_a_time(write: Write) -> None:
     write("DimUser")
     dag = build_dags()["spotify"]

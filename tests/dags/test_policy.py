@@ -19,13 +19,23 @@ Write = Callable[..., Path]
 
 
 @pytest.fixture(
-    params=["project", "one table", "placeholder", "project's comparison", "scheduled comparison"]
+    params=[
+        "project",
+        "one table",
+        "ranges",
+        "placeholder",
+        "project's comparison",
+        "scheduled comparison",
+    ]
 )
 def dag(request: pytest.FixtureRequest, write: Write) -> DAG:
     dag_id = "spotify_reconcile" if "comparison" in request.param else "spotify"
     if "project" in request.param:
         return build_dags(PROJECT / "config")[dag_id]
     path = write("DimUser", schedule="*/15 * * * *", reconcile={"schedule": "@weekly"})
+    if request.param == "ranges":
+        ranged = {"key": "user_id", "cursor": "updated_at", "initial_ranges": 4}
+        write(tables={"DimUser": ranged})
     if request.param == "placeholder":
         path.write_text("tables: 7")
     return build_dags()[dag_id]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from airflow.models.dagrun import DagRun
 
@@ -82,6 +83,61 @@ def test_a_missing_table_holds_up_no_other_and_the_run_ends_red(
     assert "airflow connections add tidemark_spark" in reasons["pending_for_silver"]
     assert "DimArtist.copy_to_bronze" in reasons["report"]
     assert "left out because of that" in reasons["report"]
+
+
+def test_an_initial_load_whose_range_fails_goes_on_with_it_alone(
+    write: Write, source: Path, home: Path
+) -> None:
+    ranged = {"key": "user_id", "cursor": "updated_at", "strategy": "watermark"}
+    write(tables={"DimUser": ranged | {"initial_ranges": 3}, "DimArtist": {"key": "artist_id"}})
+    with sqlite3.connect(source) as connection:
+        connection.execute("UPDATE DimUser SET user_name = x'ff' WHERE user_id = 1")
+    run, states = _run()
+    assert _ranges(run) == {0: "failed", 1: "success", 2: "success"}
+    assert states["DimUser.finish_initial_load"] == "upstream_failed"
+    assert states["DimUser.copy_to_bronze"] == "upstream_failed"
+    assert states["DimArtist.advance_watermark"] == "success"
+    assert _watermark(home, "DimUser") is None
+    first = _files(home, "DimUser")
+    assert len(first) == 2
+    assert "user_name" in _reasons(run)["DimUser.copy_range_0"]
+
+    with sqlite3.connect(source) as connection:
+        connection.execute("UPDATE DimUser SET user_name = 'mended' WHERE user_id = 1")
+        (users,) = connection.execute("SELECT count(*) FROM DimUser").fetchone()
+    run, states = _run()
+    assert _ranges(run) == {0: "success"}, "the one that was missing"
+    assert states["DimUser.finish_initial_load"] == "success"
+    assert _watermark(home, "DimUser") is not None
+    files = _files(home, "DimUser")
+    assert set(first) < set(files), "what was there was not read again"
+    read = [i for f in files for i in pq.read_table(f, partitioning=None)["user_id"].to_pylist()]
+    assert sorted(read) == list(range(1, users + 1))
+
+    _, states = _run()
+    assert states["DimUser.copy_range"] == "skipped", "the load is over"
+    assert states["DimUser.copy_to_bronze"] == "success"
+
+
+def _ranges(run: DagRun) -> dict[int, str]:
+    tasks = run.get_task_instances()
+    return {t.map_index: str(t.state) for t in tasks if t.task_id.endswith("copy_range")}
+
+
+def test_a_run_for_another_table_or_a_span_of_time_loads_no_ranges(
+    write: Write, home: Path
+) -> None:
+    ranged = {"key": "user_id", "cursor": "updated_at", "initial_ranges": 3}
+    write(tables={"DimUser": ranged, "DimArtist": {"key": "artist_id"}})
+    _, states = _run({"tables": ["DimArtist"]})
+    for step in ("missing_ranges", "finish_initial_load", "lookup_watermark", "copy_to_bronze"):
+        assert states[f"DimUser.{step}"] == "skipped"
+    _, states = _run({"tables": ["DimUser"], "from_date": "2020-01-01T00:00:00+00:00"})
+    assert states["DimUser.missing_ranges"] == "success"
+    assert states["DimUser.copy_range"] == "skipped"
+    assert states["DimUser.copy_to_bronze"] == "success"
+    assert len(_files(home, "DimUser")) == 1
+    assert _watermark(home, "DimUser") is None
 
 
 def test_beside_a_rebuild_a_run_reads_and_leaves_the_rest_to_the_next(
