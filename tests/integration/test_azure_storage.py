@@ -74,12 +74,12 @@ def azure(server: Azurite) -> AzureStore:
     return AzureStore(server.lake(), server.access)
 
 
-@pytest.fixture(params=["local", "azure"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+@pytest.fixture(params=["local", "azure", "azure by a signature"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, server: Azurite) -> Store:
     if request.param == "local":
         return LocalStore(tmp_path / "lake")
-    found: Store = request.getfixturevalue("azure")
-    return found
+    by_key = request.param == "azure"
+    return AzureStore(server.lake(), server.access if by_key else server.access_by_signature)
 
 
 @pytest.fixture

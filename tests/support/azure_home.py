@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from azurite import ACCOUNT, KEY, Azurite
+from azurite import ACCOUNT, Azurite
 from home_harness import Home
 
 from tidemark.layout import Lake
@@ -39,8 +39,9 @@ class AzureHome(Home):
 
 
 def make_home(folder: Path, azurite: Azurite, variables: dict[str, str], root: str) -> AzureHome:
-    """Make a home that finds its lake by an Airflow connection."""
-    own = {"TIDEMARK_LAKE_CONNECTION": CONNECTION, "AIRFLOW_CONN_MY_LAKE": azurite.connection}
+    """Make a home that finds its lake by an Airflow connection that holds a signature."""
+    connection = azurite.connection_by_signature
+    own = {"TIDEMARK_LAKE_CONNECTION": CONNECTION, "AIRFLOW_CONN_MY_LAKE": connection}
     return AzureHome(folder, own | variables, azurite=azurite, root=root)
 
 
@@ -55,8 +56,8 @@ def layers(azurite: Azurite) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def watched_command_lines() -> Iterator[set[str]]:
-    """Watch, as anybody on the machine can, which command lines show the account's key."""
+def watched_command_lines(secret: str) -> Iterator[set[str]]:
+    """Watch, as anybody on the machine can, which command lines show a secret."""
     found: set[str] = set()
     ended = threading.Event()
 
@@ -64,7 +65,7 @@ def watched_command_lines() -> Iterator[set[str]]:
         while not ended.wait(0.02):
             for file in Path("/proc").glob("[0-9]*/cmdline"):
                 with contextlib.suppress(OSError):
-                    if KEY.encode() in (line := file.read_bytes()):
+                    if secret.encode() in (line := file.read_bytes()):
                         found.add(line[:300].decode(errors="replace"))
 
     thread = threading.Thread(target=watch, daemon=True)

@@ -16,9 +16,17 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 
-from azure.storage.blob import BlobServiceClient, ContainerClient
+from azure.storage.blob import (
+    AccountSasPermissions,
+    BlobServiceClient,
+    ContainerClient,
+    ResourceTypes,
+    generate_account_sas,
+)
 
 from tidemark.lake_access import HANDED_ON, LakeAccess
 
@@ -47,6 +55,29 @@ class Azurite:
     def connection(self) -> str:
         """An Airflow connection, as JSON."""
         text = f"AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={self.endpoint};"
+        return json.dumps({"conn_type": "wasb", "extra": {"connection_string": text}})
+
+    @cached_property
+    def signature(self) -> str:
+        """A shared access signature with the permissions that docs/azure-lake.md names."""
+        return generate_account_sas(
+            ACCOUNT,
+            KEY,
+            ResourceTypes(container=True, object=True),
+            AccountSasPermissions(
+                read=True, write=True, delete=True, list=True, add=True, create=True
+            ),
+            datetime.now(UTC) + timedelta(hours=2),
+        )
+
+    @property
+    def access_by_signature(self) -> LakeAccess:
+        return LakeAccess(endpoint=self.endpoint, account=ACCOUNT, sas_token=self.signature)
+
+    @property
+    def connection_by_signature(self) -> str:
+        """An Airflow connection without the account's key, as JSON."""
+        text = f"BlobEndpoint={self.endpoint};SharedAccessSignature={self.signature}"
         return json.dumps({"conn_type": "wasb", "extra": {"connection_string": text}})
 
     @property
