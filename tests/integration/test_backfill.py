@@ -23,6 +23,11 @@ tasks: {retries: 1, retry_delay: 5s}
 tables:
   DimUser: {key: user_id, cursor: updated_at}
 """
+RANGED = """
+source: {connection: spotify_sql, schema: dbo}
+tables:
+  DimArtist: {key: artist_id, cursor: updated_at, strategy: watermark, initial_ranges: 3}
+"""
 # The sample's cursors lie in December: the last two days hold no rows.
 DAYS = ("2025-12-29", "2025-12-30", "2025-12-31", "2026-01-01", "2026-01-02")
 RUN_SECONDS = 600
@@ -36,6 +41,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     folder = tmp_path_factory.mktemp("backfill")
     (folder / "config").mkdir()
     (folder / "config" / "spotify.yaml").write_text(CONFIG)
+    (folder / "config" / "ranged.yaml").write_text(RANGED)
     made = Home(folder / "home", {"TIDEMARK_CONFIG": str(folder / "config")})
     made.tidemark("sample")
     with made.dag() as dag:
@@ -134,3 +140,21 @@ def test_a_run_by_rest_as_the_docs_say(home: Home, address: str) -> None:
     assert get_json(url, token)["state"] == "success"
     assert home.state("DimUser")["cdc"] == "2026-02-01 00:00:00"
     assert _silver(home) == _source(home)
+
+
+def test_an_initial_load_in_ranges_is_mapped_by_the_scheduler(home: Home, address: str) -> None:
+    del address
+    home.airflow("dags", "unpause", "ranged")
+    home.airflow("dags", "trigger", "ranged", "--run-id", "first")
+
+    def ended() -> bool:
+        path = home.lake / "bronze" / "DimArtist_cdc" / "cdc.json"
+        return path.exists() and home.state("DimArtist")["cdc"] is not None
+
+    wait_until(ended, RUN_SECONDS, lambda: "the initial load did not end")
+    files = home.bronze("DimArtist")
+    assert len(files) == 3
+    read = pl.concat(pl.read_parquet(file, columns=["artist_id"]) for file in files)
+    with closing(sqlite3.connect(home.database)) as connection:
+        (count,) = connection.execute("SELECT count(*) FROM DimArtist").fetchone()
+    assert read.n_unique() == len(read) == count
