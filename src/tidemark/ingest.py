@@ -22,9 +22,10 @@ from tidemark.extract import watermark
 from tidemark.extract.choice import Choice, choose
 from tidemark.extract.source import OpenSource, cursor_kind, describe, open_source
 from tidemark.extract.strategy import Ask, ReadPlan
-from tidemark.known_rows import LakeTable, bronze_files, from_lake, from_snapshot, is_known
+from tidemark.known_rows import LakeTable, from_lake, from_snapshot, is_known
 from tidemark.landing import Counts, Landing, TableJob, deletion_moment, land, publish
 from tidemark.layout import sequence_of
+from tidemark.published import bronze_files
 from tidemark.watermark import (
     Advance,
     TableState,

@@ -23,10 +23,11 @@ from tidemark.extract.key_ranges import find_bounds, why_whole, within
 from tidemark.extract.source import open_source
 from tidemark.extract.strategy import ReadPlan
 from tidemark.ingest import PlannedRead, plan_read, remove_leftovers
-from tidemark.known_rows import bronze_batches, bronze_files
+from tidemark.known_rows import bronze_batches
 from tidemark.landing import Counts, Landing, TableJob, deletion_moment, land
 from tidemark.load_progress import InitialLoad, KeyRange
 from tidemark.load_state import begin_load, check_same_load, forget_load, note_empty_range
+from tidemark.published import bronze_files
 from tidemark.watermark import Advance, TableState, advance, load_state
 
 logger = logging.getLogger(__name__)

@@ -15,6 +15,7 @@ from tidemark.buckets import DIGEST
 from tidemark.errors import LakeError
 from tidemark.lake_tables import read_batches
 from tidemark.layout import Lake, sequence_of
+from tidemark.published import bronze_files
 from tidemark.storage import Store
 from tidemark.whole_table import known_keys
 
@@ -153,13 +154,6 @@ def _typed(batch: pa.RecordBatch, key: pa.Schema) -> pa.RecordBatch:
             raise KeyError(f"it has no column {field.name!r}")
         batch = batch.set_column(place, field, batch.column(place).cast(field.type))
     return batch
-
-
-def bronze_files(store: Store, lake: Lake, table: str) -> list[tuple[str, datetime]]:
-    """List the published files, ours and ADF's, each with the sequence that its name tells."""
-    folder = lake.bronze_folder(table)
-    stamped = ((f"{folder}/{name}", sequence_of(name)) for name in store.names(folder))
-    return [(file, sequence) for file, sequence in stamped if sequence is not None]
 
 
 def unreadable(table: str, file: str, error: Exception) -> LakeError:

@@ -63,6 +63,11 @@ class TableJob:
     url: str = field(repr=False)
     mask_key: str | None = field(default=None, repr=False)
 
+    def bronze_file(self, sequence: datetime) -> str:
+        """Give the name under which a read of the table is published, in the table's layout."""
+        dated = self.table.bronze_layout == "dated"
+        return self.lake.bronze_file(self.table.lake_name, sequence, dated=dated)
+
 
 @dataclass(frozen=True)
 class Landing:
@@ -96,7 +101,7 @@ class Landing:
     @property
     def file(self) -> str:
         """The name under which the read is published."""
-        return self.job.lake.bronze_file(self.job.table.lake_name, self.sequence)
+        return self.job.bronze_file(self.sequence)
 
     @property
     def temporary(self) -> str:

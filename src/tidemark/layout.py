@@ -19,6 +19,9 @@ _OWN_STAMP = re.compile(r"\d{8}T\d{12}Z$")
 _INTERNAL = "_tidemark"
 LAYERS = ("bronze", "silver", "gold")
 
+# Where files are published below a table's folder, in either layout; Spark reads it as we do.
+PUBLISHED = r"(date=\d{4}-\d\d-\d\d/)?[^/]+"
+
 
 @dataclass(frozen=True)
 class Lake:
@@ -42,9 +45,17 @@ class Lake:
         """Give the folder of a table's bronze files."""
         return f"bronze/{table}"
 
-    def bronze_file(self, table: str, sequence: datetime) -> str:
-        """Give the name under which the read with this sequence is published."""
-        return f"{self.bronze_folder(table)}/{table}_{sequence_text(sequence)}.parquet"
+    def bronze_file(self, table: str, sequence: datetime, *, dated: bool = False) -> str:
+        """Give the name under which the read with this sequence is published.
+
+        Args:
+            table: The table.
+            sequence: The read's own, UTC.
+            dated: Whether it lies in a folder for the sequence's day, and not directly in the
+                table's, as Azure Data Factory's files do.
+        """
+        day = f"date={sequence.astimezone(UTC).date()}/" if dated else ""
+        return f"{self.bronze_folder(table)}/{day}{table}_{sequence_text(sequence)}.parquet"
 
     def temporary_file(self, table: str, sequence: datetime, attempt: str = "") -> str:
         """Give the name that a read writes to; readers skip what begins with ``_``.
@@ -165,6 +176,14 @@ def sequence_of(file_name: str) -> datetime | None:
         return _stamp_of(file_name.removesuffix(".parquet"))
     except ValueError:  # digits that are no date
         return None
+
+
+def is_published_at(path: str) -> bool:
+    """Tell whether a path below a table's bronze folder is one of a published file's, by layout.
+
+    Both layouts are read, whatever the metadata says: it may have been changed.
+    """
+    return re.fullmatch(PUBLISHED, path, re.ASCII) is not None
 
 
 def _stamp_of(stem: str) -> datetime | None:

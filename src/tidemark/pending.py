@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from tidemark.errors import StateError
-from tidemark.layout import Lake, sequence_of
+from tidemark.layout import Lake
+from tidemark.published import bronze_files, file_name
 from tidemark.storage import Store
 
 _YOUNG = 10  # Delta writes a checkpoint then, and may forget older commits
@@ -33,8 +34,8 @@ class BronzeSnapshot:
 
 def bronze_snapshot(store: Store, lake: Lake, table: str) -> BronzeSnapshot:
     """Look at a table's published bronze files, ours and ADF's."""
-    stamped = [(sequence_of(name), name) for name in store.names(lake.bronze_folder(table))]
-    published = [(sequence, name) for sequence, name in stamped if sequence is not None]
+    files = bronze_files(store, lake, table)
+    published = [(sequence, file_name(file)) for file, sequence in files]
     newest = max(published)[1] if published else None
     return BronzeSnapshot(newest=newest, count=len(published))
 

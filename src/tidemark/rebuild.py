@@ -18,9 +18,10 @@ from typing import Literal
 from tidemark import swap
 from tidemark.errors import LakeError
 from tidemark.layers_lock import as_a_rebuild, refuse_half_swapped
-from tidemark.layout import Lake, sequence_of, sequence_text
+from tidemark.layout import Lake, sequence_text
 from tidemark.metadata import Source, Table
 from tidemark.pending import gold_pending
+from tidemark.published import bronze_files, file_name
 from tidemark.storage import LocalStore, open_store
 
 Layer = Literal["silver", "gold"]
@@ -35,8 +36,8 @@ class Bronze:
 
     Attributes:
         table: The table.
-        files: The published files.
-        lost: The files that silver was built from and that bronze no longer holds.
+        files: The published files, relative to the lake.
+        lost: The names of files that silver was built from and that bronze no longer holds.
         has_silver: Whether there is a silver that would be replaced.
     """
 
@@ -162,11 +163,12 @@ def undo(lake: Lake, source: str, name: str) -> swap.Swap:
 
 def _bronze(store: LocalStore, lake: Lake, table: Table) -> Bronze:
     name = table.lake_name
-    files = [f for f in store.names(lake.bronze_folder(name)) if sequence_of(f) is not None]
+    files = [file for file, _ in bronze_files(store, lake, name)]
     met = store.read(lake.stream_schema(name))
     known: set[str] = set(json.loads(met.data)["files"]) if met else set()
+    lost = known - {file_name(file) for file in files}
     has_silver = store.exists(lake.changes(name)) or store.exists(lake.silver(name))
-    return Bronze(table, tuple(files), tuple(sorted(known - set(files))), has_silver)
+    return Bronze(table, tuple(files), tuple(sorted(lost)), has_silver)
 
 
 def _problem(bronze: Bronze) -> str | None:

@@ -172,8 +172,7 @@ def _chosen(lake: Lake, source: Source, arguments: argparse.Namespace) -> list[r
 
 def _line(lake: Lake, root: Path, bronze: rebuilding.Bronze) -> str:
     table = bronze.table
-    folder = root / lake.bronze_folder(table.lake_name)
-    rows = _rows(folder / name for name in bronze.files)
+    rows = _rows(root / file for file in bronze.files)
     targets = [lake.silver(table.lake_name), lake.changes(table.lake_name)]
     targets += [lake.gold(table.gold.name)] if table.gold else []
     return f"{table.lake_name}: {rows:,} rows in {len(bronze.files)} files -> {', '.join(targets)}"

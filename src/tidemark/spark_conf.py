@@ -32,6 +32,8 @@ LOCAL_CONF: dict[str, str] = {
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.lightweightPlanChangeValidation": "false",
     "spark.sql.shuffle.partitions": "2",
+    # To list a table's folders of days: else a task for each of them.
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "8",
     "spark.sql.streaming.checkpointFileManagerClass": (
         "org.apache.spark.sql.execution.streaming.checkpointing"
         ".FileSystemBasedCheckpointFileManager"

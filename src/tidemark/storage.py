@@ -54,6 +54,12 @@ class Store(Protocol):
     def names(self, folder: str) -> list[str]:
         """List the file names directly in a folder, sorted; empty if there is no folder."""
 
+    def names_below(self, folder: str) -> list[str]:
+        """List the files in a folder and in the folders directly in it, by their paths from it.
+
+        Sorted; empty if there is no folder.
+        """
+
     def folders(self, folder: str) -> list[str]:
         """List the names of the folders directly in a folder, sorted; empty if there is none."""
 
@@ -159,6 +165,13 @@ class LocalStore:
             except FileNotFoundError:
                 return []
 
+    def names_below(self, folder: str) -> list[str]:
+        """List the files in a folder and in the folders directly in it, by their paths from it."""
+        found = self.names(folder)
+        for below in self.folders(folder):
+            found += [f"{below}/{name}" for name in self.names(f"{folder}/{below}")]
+        return sorted(found)
+
     def folders(self, folder: str) -> list[str]:
         """List the names of the folders directly in a folder, sorted; empty if there is none."""
         with _explained(folder):
@@ -191,6 +204,7 @@ class LocalStore:
         with _explained(final):
             try:
                 _sync_file(source)
+                target.parent.mkdir(parents=True, exist_ok=True)
                 # A link fails where the name is taken; a rename would overwrite.
                 os.link(source, target)
             except FileExistsError:
@@ -201,7 +215,9 @@ class LocalStore:
                 message = f"{final}: overtaken by a later read; retry as a new read"
                 raise ReadOvertaken(message) from None
             source.unlink(missing_ok=True)
-            _sync_folder(target.parent)
+            # The file's folder, and those above: each may be new, and is durable with its own.
+            for folder in Path(final).parents:
+                _sync_folder(self.root / folder)
 
     def remove(self, path: str) -> None:
         """Remove a file if it is there."""

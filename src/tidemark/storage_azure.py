@@ -100,11 +100,23 @@ class AzureStore:
         Among them are large files that were begun on this machine's disk, and not uploaded.
         """
         blobs = [blob for blob in self._listed(folder) if not isinstance(blob, BlobPrefix)]
-        files = (b for b in blobs if (b.metadata or {}).get(_FOLDER) != "true")
+        files = (b for b in blobs if not _is_folder(b))
         found = {str(blob.name).rpartition("/")[2] for blob in files}
         scratch = self._scratch(folder)
         begun = {f.name for f in scratch.iterdir() if f.is_file()} if scratch.is_dir() else set()
         return sorted(found - {""} | begun)
+
+    def names_below(self, folder: str) -> list[str]:
+        """List the files in a folder and in the folders directly in it, by their paths from it.
+
+        One listing for all folders. What was begun on this machine's disk is not among them.
+        """
+        place, prefix = self._prefix(folder)
+        with explained(folder, place, self.access):
+            container = _service(place, self.access).get_container_client(place.container)
+            blobs = container.list_blobs(name_starts_with=prefix, include=["metadata"])
+            found = [str(b.name).removeprefix(prefix or "") for b in blobs if not _is_folder(b)]
+        return sorted(path for path in found if path and path.count("/") <= 1)
 
     def folders(self, folder: str) -> list[str]:
         """List the names of the folders directly in a folder, sorted."""
@@ -209,15 +221,16 @@ class AzureStore:
                 return _etag_of(blob, mark)
 
     def _listed(self, folder: str) -> list[Any]:
+        place, prefix = self._prefix(folder)
+        with explained(folder, place, self.access):
+            container = _service(place, self.access).get_container_client(place.container)
+            return list(container.walk_blobs(name_starts_with=prefix, include=["metadata"]))
+
+    def _prefix(self, folder: str) -> tuple[Place, str | None]:
         root, below = located(self.root, folder)
         place = parse(root)
         prefix = "/".join(filter(None, (place.path, below)))
-        with explained(folder, place, self.access):
-            container = _service(place, self.access).get_container_client(place.container)
-            found = container.walk_blobs(
-                name_starts_with=f"{prefix}/" if prefix else None, include=["metadata"]
-            )
-            return list(found)
+        return place, f"{prefix}/" if prefix else None
 
     def _blob(self, path: str) -> tuple[BlobClient, Place]:
         root, below = located(self.root, path)
@@ -265,6 +278,10 @@ class _BlobFile(io.RawIOBase):
 
 def _own_scratch() -> Path:
     return Path(tempfile.gettempdir()) / f"tidemark-{os.getuid()}"
+
+
+def _is_folder(blob: Any) -> bool:
+    return (blob.metadata or {}).get(_FOLDER) == "true"
 
 
 def _etag_of(blob: BlobClient, mark: str) -> str | None:

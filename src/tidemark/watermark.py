@@ -16,8 +16,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tidemark.errors import ReadOvertaken, StateError, shown
-from tidemark.layout import Lake, sequence_of
+from tidemark.layout import Lake
 from tidemark.load_progress import InitialLoad, as_json, from_json
+from tidemark.published import bronze_files
 from tidemark.storage import Content, Store
 from tidemark.windows import Kind, ordinal
 
@@ -244,8 +245,8 @@ def next_sequence(
     store: Store, lake: Lake, table: str, state: TableState, now: datetime | None = None
 ) -> datetime:
     """Give a moment (UTC) greater than every sequence of the table that was ever handed out."""
-    names = store.names(lake.bronze_folder(table))
-    known = [s for s in (state.reserved, state.advanced, *map(sequence_of, names)) if s]
+    published = [sequence for _, sequence in bronze_files(store, lake, table)]
+    known = [s for s in (state.reserved, state.advanced, *published) if s]
     floor = max(known, default=None)
     moment = (now or datetime.now(UTC)).astimezone(UTC)
     if floor is not None and moment <= floor:

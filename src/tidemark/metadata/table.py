@@ -16,6 +16,7 @@ from tidemark.metadata.columns import Columns
 from tidemark.metadata.problems import FILLED
 from tidemark.metadata.types import (
     CLOSED,
+    BronzeLayout,
     Duration,
     FolderName,
     Future,
@@ -183,6 +184,14 @@ class Table(BaseModel):
         description="How the table appears in gold; without it the table stops at silver.",
         examples=["{scd: 2}"],
     )
+    bronze_layout: BronzeLayout = Field(
+        default="flat",
+        description="Where a read's file lies in `bronze/<Table>/`: `flat`, directly in it, as "
+        "Azure Data Factory's do; `dated`, in a folder for the day of the read in UTC, "
+        "`date=YYYY-MM-DD/`, for tables that are to live for years. Both are read, whatever it "
+        "says: it may change at any time, and the files that are there stay where they are.",
+        examples=["dated"],
+    )
     columns: Columns = Field(
         default=Columns(),
         description="Which columns reach the lake, and in which form; all as they are, without it.",
@@ -252,3 +261,4 @@ class Defaults(BaseModel):
     clock_lag: Duration | None = None
     future: Future | None = None
     null_cursor: NullCursor | None = None
+    bronze_layout: BronzeLayout | None = None

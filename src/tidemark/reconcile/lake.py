@@ -20,12 +20,12 @@ from tidemark.digest import DIGEST_TYPE, row_digests
 from tidemark.errors import LakeError
 from tidemark.known_rows import (
     LakeTable,
-    bronze_files,
     silver_explained,
     unreadable,
     waiting_for_silver,
 )
 from tidemark.lake_tables import read_batches
+from tidemark.published import bronze_files
 from tidemark.reconcile.judge import DELETED, ORDER, SEQUENCE, newest, resolved, side
 
 BATCH_ROWS = 50_000

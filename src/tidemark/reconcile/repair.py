@@ -42,7 +42,7 @@ def repair(
     sequence = reserve(job.store, job.lake, name)
     remove_leftovers(job, load_state(job.store, job.lake, name), sequence)
     temporary = job.lake.temporary_file(name, sequence)
-    file = job.lake.bronze_file(name, sequence)
+    file = job.bronze_file(sequence)
     about = {"run_id": job.run_id, "window": "the keys that reconcile found to differ"}
     deleted = 0
     with ParquetFile(

@@ -17,8 +17,9 @@ from tidemark.extract.by_key import read_by_keys
 from tidemark.extract.source import OpenSource, SourceTable, cursor_kind, describe, open_source
 from tidemark.extract.strategy import columns_of, from_table, read_changes
 from tidemark.extract.watermark import not_unique
-from tidemark.known_rows import LakeTable, bronze_files, keys_in
+from tidemark.known_rows import LakeTable, keys_in
 from tidemark.landing import TableJob, table_size
+from tidemark.published import bronze_files
 from tidemark.reconcile.judge import ORDER
 from tidemark.reconcile.lake import LakeSide, look, places, size
 from tidemark.reconcile.model import Options

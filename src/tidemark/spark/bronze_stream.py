@@ -7,7 +7,7 @@ stream's checkpoint: a column that left the source is read as NULL, a new one ar
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
@@ -31,7 +31,8 @@ from pyspark.sql.types import (
 )
 
 from tidemark.errors import PipelineError
-from tidemark.layout import Lake, sequence_of
+from tidemark.layout import PUBLISHED, Lake, sequence_of
+from tidemark.published import file_name, names_in_bronze
 from tidemark.storage import Store
 
 META = StructType(
@@ -48,6 +49,7 @@ FILE = "_file"
 
 # A file that waited long (a table that was broken for weeks) must not be passed over.
 _NO_AGE_LIMIT = "36500d"
+_IN_ALL_FOLDERS = ("recursiveFileLookup", "true")
 _WIDTHS: tuple[tuple[type[DataType], ...], ...] = (
     (ByteType, ShortType, IntegerType, LongType),
     (FloatType, DoubleType),
@@ -61,10 +63,12 @@ class StreamSchema:
     Attributes:
         columns: The union of the files' columns, and ours.
         files: The names of the files whose columns are in it.
+        new: Those of them that no earlier stream has met.
     """
 
     columns: StructType
     files: frozenset[str]
+    new: frozenset[str] = frozenset()
 
 
 def stream_schema(spark: SparkSession, store: Store, lake: Lake, table: str) -> StreamSchema:
@@ -78,16 +82,18 @@ def stream_schema(spark: SparkSession, store: Store, lake: Lake, table: str) -> 
     """
     path = lake.stream_schema(table)
     known = _read(store, path)
-    files = frozenset(_bronze_files(store, lake, table))
-    new = sorted(files - known.files)
+    files = _bronze_files(store, lake, table)
+    new = {path: url for path, url in files.items() if file_name(path) not in known.files}
+    names = frozenset(map(file_name, files))
     if not new:
-        return StreamSchema(known.columns, files)
+        return StreamSchema(known.columns, names)
     columns = known.columns
-    for file, found in _schemas(spark, lake, table, new):
+    for file, found in _schemas(spark, table, new):
         columns = merged(columns, found, known.columns, table, file)
     columns = StructType([*columns, *(f for f in META if f.name not in columns.names)])
-    _write(store, path, StreamSchema(columns, files))
-    return StreamSchema(columns, files)
+    schema = StreamSchema(columns, names, frozenset(map(file_name, new)))
+    _write(store, path, schema)
+    return schema
 
 
 def bronze_stream(spark: SparkSession, lake: Lake, table: str, columns: StructType) -> DataFrame:
@@ -96,11 +102,16 @@ def bronze_stream(spark: SparkSession, lake: Lake, table: str, columns: StructTy
     Files that Azure Data Factory wrote have none of our columns: their rows are upserts, in the
     order of the time in the file's name (UTC).
     """
-    # On Databricks, Auto Loader (`cloudFiles`) takes this place.
+    # On Databricks, Auto Loader (`cloudFiles`) takes this place, with `cloudFiles.partitionColumns`
+    # set to "".
     reader = spark.readStream.schema(columns).format("parquet").option("maxFileAge", _NO_AGE_LIMIT)
+    # A day's folder is no partition: a table may have a column `date` of its own.
+    reader = reader.option(*_IN_ALL_FOLDERS)
     rows = reader.load(lake.url(lake.bronze_folder(table)))
     name = sf.col("_metadata.file_name")
-    return rows.withColumns(
+    # Spark opens no file that this leaves out, such as one that was moved out of the way.
+    published = sf.col("_metadata.file_path").rlike(f"/{table}/{PUBLISHED}$")
+    return rows.where(published).withColumns(
         {
             FILE: name,
             "_sequence": sf.coalesce("_sequence", _time_in(name)),
@@ -115,7 +126,7 @@ def allow_adfs_names(spark: SparkSession, store: Store, lake: Lake, tables: Iter
     Hadoop's usual file system keeps a checksum beside each file, and can't name it then; the one
     without checksums can. It stays with the session.
     """
-    names = (name for table in tables for name in store.names(lake.bronze_folder(table)))
+    names = (name for table in tables for name in names_in_bronze(store, lake, table))
     if any(":" in name for name in names):
         conf = spark.sparkContext._jsc.hadoopConfiguration()  # noqa: SLF001  there is no other way
         conf.set("fs.file.impl", "org.apache.hadoop.fs.RawLocalFileSystem")
@@ -128,39 +139,40 @@ def _time_in(file_name: Column) -> Column:
     return sf.try_to_timestamp(sf.concat(stamp, sf.lit("Z")))
 
 
-def _bronze_files(store: Store, lake: Lake, table: str) -> Iterator[str]:
-    for name in store.names(lake.bronze_folder(table)):
-        if name.startswith(("_", ".")):
-            continue
-        if sequence_of(name) is None:
+def _bronze_files(store: Store, lake: Lake, table: str) -> dict[str, str]:
+    """List a table's files, in the order of their names: path from its folder → URL."""
+    folder = lake.bronze_folder(table)
+    paths = sorted(names_in_bronze(store, lake, table), key=file_name)
+    for path in paths:
+        if sequence_of(file_name(path)) is None:
             message = (
-                f"{table}: {lake.bronze_folder(table)}/{name} is no bronze file by its name "
+                f"{table}: {folder}/{path} is no bronze file by its name "
                 f"({table}_<time>.parquet); move it elsewhere and run again"
             )
             raise PipelineError(message)
-        yield name
+    return {path: lake.url(f"{folder}/{path}") for path in paths}
 
 
 def _schemas(
-    spark: SparkSession, lake: Lake, table: str, names: list[str]
+    spark: SparkSession, table: str, files: Mapping[str, str]
 ) -> Iterable[tuple[str, StructType]]:
-    urls = {name: lake.url(f"{lake.bronze_folder(table)}/{name}") for name in names}
-    if len(names) > 1:
+    if len(files) > 1:
+        reader = spark.read.option("mergeSchema", "true").option(*_IN_ALL_FOLDERS)
         try:
-            merged = spark.read.option("mergeSchema", "true").parquet(*urls.values()).schema
+            merged = reader.parquet(*files.values()).schema
         except (PySparkException, Py4JJavaError):
             pass  # Spark does not say which file, and widens no integers: one by one, then.
         else:
-            return [(names[-1], merged)]
-    return ((name, _schema(spark, table, name, url)) for name, url in urls.items())
+            return [(list(files)[-1], merged)]
+    return ((path, _schema(spark, table, path, url)) for path, url in files.items())
 
 
-def _schema(spark: SparkSession, table: str, name: str, url: str) -> StructType:
+def _schema(spark: SparkSession, table: str, path: str, url: str) -> StructType:
     try:
-        return spark.read.parquet(url).schema
+        return spark.read.option(*_IN_ALL_FOLDERS).parquet(url).schema
     except (PySparkException, Py4JJavaError) as error:
         message = (
-            f"{table}: bronze file {name} can't be read as Parquet; move it out of its folder, and "
+            f"{table}: bronze file {path} can't be read as Parquet; move it out of its folder, and "
             "read its rows again: run with from_date and to_date around them"
         )
         raise PipelineError(message) from error

@@ -208,8 +208,11 @@ class _Job:
 def _in_order(facts: BatchFacts, schema: StreamSchema) -> bool:
     """Tell, from file names alone, whether all that the stream brought earlier is older.
 
-    Of a new checkpoint's first batch that can't be told.
+    Of a new checkpoint's first batch that can't be told, nor of a file that was met before and
+    comes again: its batch has failed, or somebody has moved it to another folder.
     """
+    if not facts.files <= schema.new:
+        return False
     earlier = [sequence_of(name) for name in schema.files - facts.files]
     newest = max((time for time in earlier if time is not None), default=None)
     return newest is not None and newest < facts.oldest
