@@ -83,6 +83,10 @@ class World:
         job = TableJob(self.store, self.lake, self.table, "run-1", f"sqlite:///{self.database}")
         return replace(job, **changes)
 
+    def switch(self, layout: str) -> None:
+        """Change the metadata's `bronze_layout`."""
+        self.table = self.table.model_copy(update={"bronze_layout": layout})
+
     @contextlib.contextmanager
     def connect(self) -> Iterator[sqlite3.Connection]:
         with contextlib.closing(sqlite3.connect(self.database)) as connection:
@@ -132,8 +136,10 @@ class World:
 
     @property
     def published(self) -> list[str]:
-        names = self.store.names(self.lake.bronze_folder(self.name))
-        return [name for name in names if sequence_of(name)]
+        """The published files, by their paths from the table's folder, oldest first."""
+        found = self.store.names_below(self.lake.bronze_folder(self.name))
+        named = [(path.rpartition("/")[2], path) for path in found]
+        return [path for name, path in sorted(named) if sequence_of(name)]
 
     @property
     def hidden(self) -> list[str]:

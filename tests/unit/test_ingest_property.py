@@ -211,6 +211,7 @@ STEPS = st.one_of(
     st.tuples(st.just("published, killed")),
     st.tuples(st.just("killed")),
     st.tuples(st.just("backfill"), st.integers(-300, 300), st.integers(1, 400)),
+    st.tuples(st.just("layout"), st.sampled_from(["flat", "dated"])),
 )
 
 
@@ -233,6 +234,7 @@ def live(life: Life, step: tuple[Any, ...]) -> None:
         "published, killed": life.killed_after_publishing,
         "killed": life.killed_before_publishing,
         "backfill": life.backfill,
+        "layout": life.world.switch,
     }
     if what in changes:
         life.change(rest[0], rest[1], changes[what]())

@@ -142,30 +142,33 @@ DELETED = "DELETE FROM DimUser WHERE user_id = 1"
 
 
 @pytest.mark.parametrize(
-    ("strategy", "change", "publishes"),
+    ("fields", "change", "publishes"),
     [
-        ("watermark", CHANGED, True),
-        ("watermark", DELETED, False),
-        ("snapshot", CHANGED, True),
-        ("snapshot", DELETED, True),
+        ("strategy: watermark", CHANGED, True),
+        ("strategy: watermark", DELETED, False),
+        ("strategy: snapshot", CHANGED, True),
+        ("strategy: snapshot", DELETED, True),
+        ("strategy: snapshot, bronze_layout: dated", CHANGED, True),
     ],
-    ids=["watermark changed", "watermark unchanged", "snapshot changed", "snapshot deleted"],
-)
+    ids=["watermark changed", "watermark unchanged", "snapshot changed", "snapshot deleted",
+         "dated"],
+)  # fmt: skip
 def test_killed_at_each_write_the_next_run_mends_it(
-    strategy: str, change: str, publishes: bool
+    fields: str, change: str, publishes: bool
 ) -> None:
     with TemporaryDirectory(dir=FAST) as folder:
-        _kill_everywhere(Path(folder), strategy, change, publishes=publishes)
+        _kill_everywhere(Path(folder), fields, change, publishes=publishes)
 
 
-def _kill_everywhere(parent: Path, strategy: str, change: str, *, publishes: bool) -> None:
+def _kill_everywhere(parent: Path, fields: str, change: str, *, publishes: bool) -> None:
     folder = parent / "world"
     folder.mkdir()
-    world = make_world(folder, fields=f"strategy: {strategy}")
+    # What was there before lies flat, whatever the layout is now.
+    world = make_world(folder, fields=fields.replace("dated", "flat"))
     world.put((1, "a", "2026-01-01 10:00:00"), (2, "b", "2026-01-01 10:00:00"), (3, "c", None))
     world.run()
     world.sql(change)
-    found = _killed_everywhere(world.folder, f"strategy: {strategy}")
+    found = _killed_everywhere(world.folder, fields)
     _assert_mended(found, publishes=publishes)
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidemark.layout import Lake, sequence_of, sequence_text
+from tidemark.layout import Lake, is_published_at, sequence_of, sequence_text
 
 LAKE = Lake("/lake")
 MOMENTS = st.datetimes(datetime(1000, 1, 1), timezones=st.just(UTC))
@@ -25,6 +25,38 @@ def test_the_lake_is_adfs_lake() -> None:
     assert LAKE.url(LAKE.silver("DimUser")) == "/lake/silver/DimUser"
     assert LAKE.changes("DimUser") == "silver/DimUser_changes"
     assert LAKE.gold("dim_user") == "gold/dim_user"
+
+
+def test_a_dated_file_lies_in_the_folder_of_its_day_in_utc() -> None:
+    evening = datetime(2026, 1, 2, 23, 30, tzinfo=timezone(-timedelta(hours=5)))
+    assert LAKE.bronze_file("DimUser", evening, dated=True) == (
+        "bronze/DimUser/date=2026-01-03/DimUser_20260103T043000000000Z.parquet"
+    )
+
+
+@given(MOMENTS)
+def test_either_layouts_files_are_read_wherever_they_lie(moment: datetime) -> None:
+    flat, dated = (LAKE.bronze_file("T", moment, dated=dated) for dated in (False, True))
+    assert all(is_published_at(path.removeprefix("bronze/T/")) for path in (flat, dated))
+    day, _, name = dated.removeprefix("bronze/T/").partition("/")
+    assert (name, day) == (flat.removeprefix("bronze/T/"), f"date={moment:%Y-%m-%d}")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "old/T_20260102T000000000000Z.parquet",
+        "date=2026-01-02/more/T_20260102T000000000000Z.parquet",
+        "date=2026-1-2/T_20260102T000000000000Z.parquet",
+        "x_date=2026-01-02/T_20260102T000000000000Z.parquet",
+        "month=2026-01/T_20260102T000000000000Z.parquet",
+        "date=\u0662\u0660\u0662\u0666-01-02/T_20260102T000000000000Z.parquet",
+        "date=2026-01-02/",
+        "",
+    ],
+)
+def test_other_folders_hold_no_published_files(path: str) -> None:
+    assert not is_published_at(path)
 
 
 def test_readers_skip_what_is_not_published() -> None:

@@ -163,6 +163,20 @@ def test_publishing_moves_the_file(store: LocalStore) -> None:
     assert store.names("bronze/T") == ["T_1.parquet"]
 
 
+def test_publishing_makes_the_folder_and_waits_for_the_disk_up_to_the_root(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write("bronze/T/_new", b"new")
+    synced: list[Path] = []
+    monkeypatch.setattr("tidemark.storage._sync_folder", synced.append)
+    store.publish("bronze/T/_new", "bronze/T/date=2026-01-02/T_1.parquet")
+    assert store.names_below("bronze") == []
+    assert store.names_below("bronze/T") == ["date=2026-01-02/T_1.parquet"]
+    # A folder that the disk forgets takes the file with it.
+    folders = ["bronze/T/date=2026-01-02", "bronze/T", "bronze", "."]
+    assert synced == [store.root / folder for folder in folders]
+
+
 def test_publishing_what_a_later_read_cleared_away_is_tried_again(store: LocalStore) -> None:
     store.write("bronze/T/x", b"")
     with pytest.raises(ReadOvertaken, match=r"^bronze/T/T_1: overtaken by a later read; .*"):
@@ -198,14 +212,19 @@ def test_a_refused_right_says_what_to_do() -> None:
             raise PermissionError(13, "Permission denied")
 
 
-@pytest.mark.parametrize("operation", ["read", "write", "write_if", "names", "local_path"])
+@pytest.mark.parametrize(
+    "operation", ["read", "write", "write_if", "names", "names_below", "publish", "local_path"]
+)
 def test_a_file_where_a_folder_should_be(store: LocalStore, operation: str) -> None:
     store.write("bronze", b"a file")
+    store.write("_new", b"")
     calls = {
         "read": lambda: store.read("bronze/T/x"),
         "write": lambda: store.write("bronze/T/x", b""),
         "write_if": lambda: store.write_if("bronze/T/x", b"", None),
         "names": lambda: store.names("bronze/T"),
+        "names_below": lambda: store.names_below("bronze/T"),
+        "publish": lambda: store.publish("_new", "bronze/T/x"),
         "local_path": lambda: store.local_path("bronze/T/x"),
     }
     with pytest.raises(LakeError, match=r"^bronze/T.*: .*directory|exists; "):
@@ -229,7 +248,7 @@ def test_other_users_of_the_lake_may_read(store: LocalStore) -> None:
 
 def test_what_is_not_there(store: LocalStore) -> None:
     assert store.read("x") is None
-    assert store.names("bronze/T") == []
+    assert store.names("bronze/T") == store.names_below("bronze/T") == []
     store.remove("bronze/T/x")
 
 
@@ -237,6 +256,12 @@ def test_names_are_files_directly_in_the_folder(store: LocalStore) -> None:
     for path in ("t/b", "t/a", "t/sub/c"):
         store.write(path, b"")
     assert store.names("t") == ["a", "b"]
+
+
+def test_names_below_are_those_of_the_folder_and_of_its_folders(store: LocalStore) -> None:
+    for path in ("t/b", "t/sub/c", "t/a", "t/date=2026-01-01/d", "t/sub/deeper/e", "tt/f", "g"):
+        store.write(path, b"")
+    assert store.names_below("t") == ["a", "b", "date=2026-01-01/d", "sub/c"]
 
 
 def test_lakes_open_by_folder_or_file_url(tmp_path: Path) -> None:

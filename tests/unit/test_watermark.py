@@ -163,6 +163,8 @@ def test_sequences_grow_when_the_clock_goes_back(store: LocalStore) -> None:
         "DimUser_20990101T000000000007Z.parquet",
         "DimUser_2099-01-01T00:00:00.0000079Z",
         "DimUser_2099-01-01T00:00:00.0000079Z.parquet",
+        "date=2099-01-01/DimUser_20990101T000000000007Z.parquet",
+        "date=1999-01-01/DimUser_2099-01-01T00:00:00.0000079Z",
     ],
 )
 def test_a_sequence_is_above_every_bronze_file(store: LocalStore, name: str) -> None:
