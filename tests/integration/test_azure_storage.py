@@ -168,6 +168,30 @@ def test_publishing_moves_a_file_whole_and_never_overwrites(store: Store, size: 
     assert store.names("bronze/T") == ["T_1.parquet"]
 
 
+def test_files_in_folders_of_days_are_published_listed_and_read(store: Store) -> None:
+    day, later = "bronze/T/date=2026-11-22/T_1.parquet", "bronze/T/date=2026-11-23/T_2.parquet"
+    for file in (day, later, "bronze/T/T_3.parquet"):
+        store.local_path("bronze/T/_new").write_bytes(file.encode())
+        store.publish("bronze/T/_new", file)
+    store.local_path("bronze/T/_begun").write_bytes(b"")
+    store.write("bronze/T/date=2026-11-22/deeper/T_4.parquet", b"")
+    store.write("bronze/TT/T_5.parquet", b"")
+    assert store.names("bronze/T") == ["T_3.parquet", "_begun"], "what was begun is found here"
+    found = [name for name in store.names_below("bronze/T") if name != "_begun"]
+    below = [file.removeprefix("bronze/T/") for file in (day, later)]
+    assert found == ["T_3.parquet", *below]
+    assert data_of(store, later) == later.encode()
+    opened = store.readable(day)
+    with opened.open("rb") if isinstance(opened, Path) else opened as file:
+        assert file.read() == day.encode()
+    store.local_path("bronze/T/_new").write_bytes(b"another")
+    with pytest.raises(ReadOvertaken, match="already published"):
+        store.publish("bronze/T/_new", day)
+    store.remove(day)
+    assert store.names_below("bronze/T/date=2026-11-22") == ["deeper/T_4.parquet"]
+    assert store.names_below("bronze/none") == []
+
+
 def test_of_many_publishers_exactly_one_wins(store: Store) -> None:
     for n in range(6):
         store.local_path(f"bronze/T/_{n}").write_bytes(b"%d" % n)
@@ -284,7 +308,7 @@ def test_a_broken_upload_leaves_nothing_visible(disturbed: AzureStore, flaky: Fl
 
 @pytest.mark.parametrize("what", [429, 500, 503, "drop"])
 @pytest.mark.parametrize(
-    "operation", ["read", "write_if", "names", "publish", "readable", "remove"]
+    "operation", ["read", "write_if", "names", "names_below", "publish", "readable", "remove"]
 )
 def test_what_passes_is_tried_again(
     disturbed: AzureStore, flaky: FlakyProxy, what: int | str, operation: str
@@ -295,6 +319,7 @@ def test_what_passes_is_tried_again(
         "read": lambda: data_of(disturbed, "a/x"),
         "write_if": lambda: data_of(disturbed, "a/y") or disturbed.write_if("a/y", b"1", None),
         "names": lambda: disturbed.names("a"),
+        "names_below": lambda: disturbed.names_below("a"),
         "publish": lambda: disturbed.publish("a/_new", "a/new"),
         "readable": lambda: disturbed.readable("a/x").read(),
         "remove": lambda: disturbed.remove("a/x"),
@@ -341,13 +366,16 @@ def test_an_account_that_does_not_answer_is_named() -> None:
         store.read("x")
 
 
-@pytest.mark.parametrize("operation", ["read", "names", "write", "remove", "write_if", "upload"])
+@pytest.mark.parametrize(
+    "operation", ["read", "names", "names_below", "write", "remove", "write_if", "upload"]
+)
 def test_a_missing_container_is_named(server: Azurite, operation: str) -> None:
     store = AzureStore(f"abfs://nowhere@{ACCOUNT}.dfs.core.windows.net/x", server.access)
     store.local_path("a").write_bytes(b"")
     calls: dict[str, Callable[[], object]] = {
         "read": lambda: store.read("a"),
         "names": lambda: store.names("a"),
+        "names_below": lambda: store.names_below("a"),
         "write": lambda: store.write("a", b""),
         "write_if": lambda: store.write_if("a", b"", None),
         "remove": lambda: store.remove("a"),
@@ -436,6 +464,7 @@ def test_a_folder_that_hadoop_marks_is_no_file(azure: AzureStore) -> None:
     blob.upload_blob(b"", metadata={"hdi_isfolder": "true"})
     assert (azure.names("silver"), azure.folders("silver")) == ([], ["T"])
     assert azure.names("silver/T") == ["x"]
+    assert azure.names_below("silver") == ["T/x"]
 
 
 def test_each_layer_may_have_a_url_of_its_own(server: Azurite) -> None:

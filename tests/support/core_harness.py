@@ -138,8 +138,9 @@ class World:
     def published(self) -> list[str]:
         """The published files, by their paths from the table's folder, oldest first."""
         found = self.store.names_below(self.lake.bronze_folder(self.name))
-        named = [(path.rpartition("/")[2], path) for path in found]
-        return [path for name, path in sorted(named) if sequence_of(name)]
+        named = [path.rpartition("/")[::2] for path in found]
+        kept = [(name, day) for day, name in named if not day or day.startswith("date=")]
+        return [f"{day}/{name}".lstrip("/") for name, day in sorted(kept) if sequence_of(name)]
 
     @property
     def hidden(self) -> list[str]:
