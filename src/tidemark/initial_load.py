@@ -81,6 +81,8 @@ def copy_range(job: TableJob, number: int) -> dict[str, Any]:
     if load is None or number not in still_missing(job, load):
         logger.info("table %s: range %s is in the lake already", name, number + 1)
         return {"rows": 0, "read": 0, "window": None, "file": None}
+    # Not where the metadata says now: another attempt may be under way.
+    job = replace(job, table=job.table.model_copy(update={"bronze_layout": load.layout}))
     with open_source(job.url, job.table, job.mask_key) as source:
         read = plan_read(job, TableState(), source, None, None, key_is_checked=True)
         plan = _narrowed(read, load.ranges[number])
@@ -176,6 +178,7 @@ def _begin(job: TableJob, state: TableState) -> InitialLoad | None:
         cursor=table.cursor,
         kind=read.ask.kind,
         key=table.key,
+        layout=table.bronze_layout,
     )
     return begin_load(job.store, job.lake, table.lake_name, load)
 

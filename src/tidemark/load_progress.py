@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, cast
 
+from tidemark.metadata import BronzeLayout
 from tidemark.windows import Kind
 
 
@@ -54,6 +55,7 @@ class InitialLoad:
         cursor: The column that `high` is a value of.
         kind: The cursor's kind.
         key: The columns of the key.
+        layout: Where the ranges are published: of two attempts at a range, only one may be.
         empty: The ranges that were found to hold no row.
     """
 
@@ -67,6 +69,7 @@ class InitialLoad:
     cursor: str | None = None
     kind: Kind | None = None
     key: tuple[str, ...] = ()
+    layout: BronzeLayout = "flat"
     empty: tuple[int, ...] = ()
 
     @property
@@ -111,6 +114,7 @@ def as_json(load: InitialLoad) -> dict[str, Any]:
         "cursor": load.cursor,
         "kind": load.kind,
         "key": list(load.key),
+        "layout": load.layout,
         "empty": list(load.empty),
     }
 
@@ -134,5 +138,6 @@ def from_json(value: Mapping[str, Any]) -> InitialLoad:
         cursor=value["cursor"],
         kind=cast("Kind | None", value["kind"]),
         key=tuple(value["key"]),
+        layout=cast("BronzeLayout", value["layout"]),
         empty=tuple(value["empty"]),
     )

@@ -69,6 +69,22 @@ def test_each_range_is_a_file_and_the_next_read_goes_on_behind_the_load(world: W
     assert initial_load.missing_ranges(world.job()) == {}, "an initial load comes once"
 
 
+def test_the_ranges_of_a_load_lie_in_the_layout_in_which_it_began(world: World) -> None:
+    world.switch("dated")
+    missing = initial_load.missing_ranges(world.job())
+    for number in missing:
+        # Another attempt at a range may be under way: both must want one and the same name.
+        world.switch("flat" if number % 2 else "dated")
+        initial_load.copy_range(world.job(), number)
+    assert initial_load.missing_ranges(world.job()) == {}
+    initial_load.finish(world.job())
+    assert len(world.published) == 4
+    assert all(path.startswith("date=") for path in world.published)
+    assert _lake(world) == _source(world)
+    world.put((21, "new", NEW))
+    assert (world.run()["rows"], _lake(world)) == (1, _source(world))
+
+
 KEYS: dict[str, tuple[str, st.SearchStrategy[Any]]] = {
     "integer": ("INTEGER", st.integers(-(2**63), 2**63 - 1)),
     "text": (
@@ -280,7 +296,7 @@ def test_a_load_survives_being_stored() -> None:
     load = InitialLoad(
         sequence=datetime(2026, 1, 1, tzinfo=UTC), column="id", bounds=("a", "ü\n"),
         strategy="rowversion", position={"rowversion": "0x01"}, high=None, tail=None,
-        cursor=None, kind=None, key=("id", "n"), empty=(1,),
+        cursor=None, kind=None, key=("id", "n"), layout="dated", empty=(1,),
     )  # fmt: skip
     assert from_json(json.loads(json.dumps(as_json(load)))) == load
 

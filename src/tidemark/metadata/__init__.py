@@ -20,13 +20,14 @@ from tidemark.metadata.problems import FILLED, Problem, config_error, problems_o
 from tidemark.metadata.rule_names import rule_names
 from tidemark.metadata.source import Alerts, Endpoint, Reconcile, Source, TaskPolicy
 from tidemark.metadata.table import Defaults, Gold, Table, snake_case
-from tidemark.metadata.types import Mask, Strategy
+from tidemark.metadata.types import BronzeLayout, Mask, Strategy
 from tidemark.metadata.yaml_file import read_yaml
 from tidemark.suggestions import did_you_mean
 
 __all__ = [
     "SIDE",
     "Alerts",
+    "BronzeLayout",
     "Columns",
     "Endpoint",
     "Gold",
