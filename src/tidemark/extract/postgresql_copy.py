@@ -87,31 +87,32 @@ def _blocks(
 def _gathered(driver: psycopg.Connection[Any], rows: psycopg.Copy, most: int) -> Iterator[bytearray]:
     """Gather rows, which PostgreSQL sends one by one, into blocks."""
     # Arrow takes a byte order mark off the first text; so it gets one to take.
-    block, count = bytearray(_MARK), 0
-    for row in _rows(driver, rows):
-        block += row
-        count += 1
-        if count >= most or len(block) >= _BLOCK_BYTES:
+    there_are_more = True
+    while there_are_more:
+        block = bytearray(_MARK)
+        there_are_more = _fill(block, driver, rows, most)
+        if len(block) > len(_MARK):
             yield block
-            block, count = bytearray(_MARK), 0
-    if count:
-        yield block
 
 
-def _rows(driver: psycopg.Connection[Any], rows: psycopg.Copy) -> Iterator[memoryview]:
-    """Give row by row: those that have come already without the driver's loop around each."""
-    arrived = driver.pgconn.get_copy_data
-    while True:
-        size, row = arrived(1)
-        if size > 0:
-            yield row
-        elif size < 0:
+def _fill(
+    block: bytearray, driver: psycopg.Connection[Any], rows: psycopg.Copy, most: int
+) -> bool:
+    """Take rows until the block is full; tell whether there may be more of them."""
+    # Those that have come already are taken without the driver's own loop around each, which costs
+    # more than all the rest.
+    come = driver.pgconn.get_copy_data
+    for _ in range(most):
+        size, row = come(1)
+        if size < 0:
             _check_whole(driver)
-            return
-        elif row := memoryview(rows.read()):  # which waits for the network
-            yield row
-        else:
-            return
+            return False
+        if not size and not (row := memoryview(rows.read())):  # which waits for the network
+            return False
+        block += row
+        if len(block) >= _BLOCK_BYTES:
+            break
+    return True
 
 
 def _check_whole(driver: psycopg.Connection[Any]) -> None:
