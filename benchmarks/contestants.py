@@ -49,7 +49,9 @@ def tidemark(url: str, schema: str, folder: Path) -> Copy:
 
 def bare(url: str, schema: str, folder: Path) -> Copy:
     """Read as Arrow by the driver that Tidemark uses, and in its way, and write; nothing else."""
-    return _written(_arrow_batches if url.startswith("mssql") else _copied_batches, url, schema, folder)
+    return _written(
+        _arrow_batches if url.startswith("mssql") else _copied_batches, url, schema, folder
+    )
 
 
 def rows(url: str, schema: str, folder: Path) -> Copy:

@@ -69,6 +69,7 @@ def stream(
     statement: sa.Executable,
     columns: pa.Schema,
     table: str,
+    *,
     most: int = BATCH_ROWS,
 ) -> Generator[Fetched, None, None]:
     """Run a statement of many rows: by the database's own export if it has one, else as `fetch`.

@@ -84,7 +84,9 @@ def _blocks(
         raise sa.exc.DBAPIError(None, None, error, True, lost) from error
 
 
-def _gathered(driver: psycopg.Connection[Any], rows: psycopg.Copy, most: int) -> Iterator[bytearray]:
+def _gathered(
+    driver: psycopg.Connection[Any], rows: psycopg.Copy, most: int
+) -> Iterator[bytearray]:
     """Gather rows, which PostgreSQL sends one by one, into blocks."""
     # Arrow takes a byte order mark off the first text; so it gets one to take.
     there_are_more = True
@@ -95,9 +97,7 @@ def _gathered(driver: psycopg.Connection[Any], rows: psycopg.Copy, most: int) ->
             yield block
 
 
-def _fill(
-    block: bytearray, driver: psycopg.Connection[Any], rows: psycopg.Copy, most: int
-) -> bool:
+def _fill(block: bytearray, driver: psycopg.Connection[Any], rows: psycopg.Copy, most: int) -> bool:
     """Take rows until the block is full; tell whether there may be more of them."""
     # Those that have come already are taken without the driver's own loop around each, which costs
     # more than all the rest.

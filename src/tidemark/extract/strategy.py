@@ -144,7 +144,7 @@ def read_changes(
         SourceError: A value does not fit its column's type.
     """
     batches = stream(
-        source.connection, source.dialect, statement, described.columns, table, batch_rows
+        source.connection, source.dialect, statement, described.columns, table, most=batch_rows
     )
     source.streaming.callback(batches.close)
     return (_changes(described.sealed(batch.rows), batch.extra) for batch in batches)
