@@ -30,6 +30,7 @@ _PACKAGES = (
 )  # fmt: skip
 _OURS = ("bare", "rows", "tidemark", "sqlalchemy_pandas", "pymssql")
 _OTHERS = ("connectorx", "dlt_pyarrow", "dlt_connectorx")
+_ONLY = {"rows": "postgresql", "pymssql": "mssql"}
 _LARGE = 10
 
 
@@ -74,7 +75,7 @@ def _database(url: str | None) -> Iterator[str]:
 
 def _can_run(name: str, url: str) -> bool:
     """Tell whether a contestant can take part; if not, say why."""
-    if {"pymssql": "mssql", "rows": "postgresql"}.get(name, url) not in url:
+    if not url.startswith(_ONLY.get(name, "")):
         return False
     reason = _install() if name in _OTHERS else None
     if reason:
