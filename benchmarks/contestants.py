@@ -26,6 +26,7 @@ tables:
 """
 _DRIVERS = {"postgresql+psycopg": "psycopg", "mssql+mssqlpython": "mssql_python"}
 Copy = Callable[[], None]
+Read = Callable[[str, str], Iterator[Any]]
 
 
 def tidemark(url: str, schema: str, folder: Path) -> Copy:
@@ -47,13 +48,23 @@ def tidemark(url: str, schema: str, folder: Path) -> Copy:
 
 
 def bare(url: str, schema: str, folder: Path) -> Copy:
-    """Read in batches by the driver that Tidemark uses, and write; nothing else."""
+    """Read as Arrow by the driver that Tidemark uses, and in its way, and write; nothing else."""
+    return _written(
+        _arrow_batches if url.startswith("mssql") else _copied_batches, url, schema, folder
+    )
+
+
+def rows(url: str, schema: str, folder: Path) -> Copy:
+    """Read PostgreSQL's rows as psycopg gives them, Python's values, and write."""
+    return _written(_psycopg_batches, url, schema, folder)
+
+
+def _written(read: Read, url: str, schema: str, folder: Path) -> Copy:
     pq = importlib.import_module("pyarrow.parquet")
-    rows = _arrow_batches if url.startswith("mssql") else _psycopg_batches
 
     def copy() -> None:
         writer = None
-        for batch in rows(url, schema):
+        for batch in read(url, schema):
             writer = writer or pq.ParquetWriter(folder / "x.parquet", batch.schema)
             writer.write_batch(batch)
         writer.close()
@@ -175,6 +186,44 @@ def _psycopg_batches(url: str, schema: str) -> Iterator[Any]:
     ):
         cursor.execute(_query(schema))
         yield from _batches(cursor, _schema(zone="UTC"))
+
+
+def _copied_batches(url: str, schema: str) -> Iterator[Any]:
+    psycopg = importlib.import_module("psycopg")
+    csv = importlib.import_module("pyarrow.csv")
+    pa = importlib.import_module("pyarrow")
+    kinds = _schema(zone="UTC")
+    convert = csv.ConvertOptions(
+        column_types=kinds, null_values=[""], true_values=["t"], false_values=["f"],
+        strings_can_be_null=True, quoted_strings_can_be_null=False,
+    )  # fmt: skip
+    statement = f"COPY ({_query(schema)}) TO STDOUT (FORMAT csv)"
+    with (
+        psycopg.connect(_plain(url), options="-c timezone=UTC") as connection,
+        connection.cursor().copy(statement) as rows,
+    ):
+        for block in _blocks(connection.pgconn, rows):
+            read = csv.ReadOptions(column_names=kinds.names, block_size=len(block) + 1)
+            yield from csv.read_csv(pa.BufferReader(block), read, None, convert).to_batches()
+
+
+def _blocks(connection: Any, rows: Any) -> Iterator[bytearray]:
+    """Gather rows without psycopg's own loop around each, which takes longer than the rest."""
+    size = 1
+    while size > 0:
+        block = bytearray()
+        for _ in range(BATCH):
+            size, row = connection.get_copy_data(1)
+            if not size:
+                row = rows.read()
+                size = len(row)
+            if size <= 0:
+                break
+            block += row
+        if block:
+            yield block
+    while size < 0 and connection.get_result():
+        pass
 
 
 def _batches(cursor: Any, kinds: Any) -> Iterator[Any]:

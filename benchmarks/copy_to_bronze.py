@@ -28,8 +28,9 @@ _PACKAGES = (
     "connectorx>=0.4", "dlt[filesystem,parquet,sql_database]>=1.10", "psycopg[binary]>=3.3",
     "mssql-python>=1.16", "sqlalchemy>=2.0", "pyarrow>=18", "pandas>=2.2",
 )  # fmt: skip
-_OURS = ("bare", "tidemark", "sqlalchemy_pandas", "pymssql")
+_OURS = ("bare", "rows", "tidemark", "sqlalchemy_pandas", "pymssql")
 _OTHERS = ("connectorx", "dlt_pyarrow", "dlt_connectorx")
+_ONLY = {"rows": "postgresql", "pymssql": "mssql"}
 _LARGE = 10
 
 
@@ -74,7 +75,7 @@ def _database(url: str | None) -> Iterator[str]:
 
 def _can_run(name: str, url: str) -> bool:
     """Tell whether a contestant can take part; if not, say why."""
-    if name == "pymssql" and not url.startswith("mssql"):
+    if not url.startswith(_ONLY.get(name, "")):
         return False
     reason = _install() if name in _OTHERS else None
     if reason:

@@ -101,7 +101,15 @@ class ParquetFile:
         """Create the file."""
         with self._explained():
             schema = self.schema.with_metadata({f"tidemark.{k}": v for k, v in self.facts.items()})
-            self._writer = pq.ParquetWriter(self.path, schema, compression="snappy")
+            # No two digests are alike: they make no dictionary, and their bounds tell nothing.
+            worth = [field.name for field in schema if field.type != DIGEST_TYPE]
+            self._writer = pq.ParquetWriter(
+                self.path,
+                schema,
+                compression="snappy",
+                use_dictionary=worth,
+                write_statistics=worth,
+            )
         return self
 
     def write(self, batch: pa.RecordBatch) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
+from tidemark.ahead import one_ahead
 from tidemark.bronze import Facts, ParquetFile, ReadStamp, bronze_schema, stamp
 from tidemark.buckets import DIGEST, bucket_count, with_key
 from tidemark.digest import DIGEST_TYPE, row_digests
@@ -325,16 +325,7 @@ def _read(landing: Landing) -> Iterator[tuple[pa.RecordBatch, pa.Array, Facts]]:
 def _digested(
     changes: Iterable[Changes], columns: Sequence[str]
 ) -> Iterator[tuple[Changes, pa.Array]]:
-    """Digest a batch in a thread while the next one is fetched; memory holds both."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting: tuple[Changes, Future[pa.Array]] | None = None
-        for batch in changes:
-            digesting = (batch, pool.submit(row_digests, batch.rows, columns))
-            if waiting is not None:
-                yield waiting[0], waiting[1].result()
-            waiting = digesting
-        if waiting is not None:
-            yield waiting[0], waiting[1].result()
+    return one_ahead(lambda batch: (batch, row_digests(batch.rows, columns)), changes)
 
 
 def _dated(landing: Landing, rows: pa.RecordBatch, gone: pa.Array) -> pa.RecordBatch:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tidemark import digest
 from tidemark.digest import row_digests
 
 LAST = datetime(9999, 12, 31, 23, 59, 59, 999999)
@@ -163,3 +164,14 @@ def test_no_rows() -> None:
     empty = pa.table({"c": pa.array([], pa.string())})
     assert row_digests(empty, ["c"]).type == pa.binary(16)
     assert digests(empty) == []
+
+
+def test_a_digest_does_not_depend_on_the_rows_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [None, "", "a", "é" * 511, "x" * 1023, "x" * 1024, "x" * 100_000, ":", "1:a"]
+    rows = pa.table({"a": texts, "b": list(reversed(texts)), "c": [None] * len(texts)})
+    alone = [digests(rows.slice(i, 1))[0] for i in range(len(texts))]
+    assert digests(rows) == alone
+    assert digests(rows.slice(0, 4)) == alone[:4]
+    assert len(set(alone)) == len(texts)
+    monkeypatch.setattr(digest, "_STRING_BYTES", 0)
+    assert digests(rows) == alone, "also where the lines take more than 2 GB"

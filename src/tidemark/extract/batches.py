@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,39 @@ def fetch(
     finally:
         # A connection of SQL Server's is busy until the statement before is closed.
         result.close()
+
+
+def stream(
+    connection: sa.Connection,
+    dialect: Dialect,
+    statement: sa.Executable,
+    columns: pa.Schema,
+    table: str,
+    *,
+    most: int = BATCH_ROWS,
+) -> Generator[Fetched, None, None]:
+    """Run a statement of many rows: by the database's own export if it has one, else as `fetch`.
+
+    Args:
+        connection: The source's; nothing else is asked of it until the last row.
+        dialect: The kind of database.
+        statement: It.
+        columns: The first columns, in the lake's types.
+        table: For messages.
+        most: Rows in a batch at most.
+
+    Raises:
+        SourceError: A value does not fit its column's type.
+    """
+    batches = dialect.exported(connection, statement, columns, table, most)
+    if batches is None:
+        result = connection.execution_options(stream_results=True).execute(statement)
+        yield from fetch(result, dialect, columns, table, most)
+        return
+    width = len(columns)
+    for batch in batches:
+        own = pa.RecordBatch.from_arrays(batch.columns[:width], schema=columns)
+        yield _split(own, batch, width, batch.schema.names)
 
 
 @dataclass

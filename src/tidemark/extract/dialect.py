@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from types import ModuleType
 from typing import Any, Protocol, cast
@@ -64,6 +64,19 @@ class Dialect(Protocol):
 
     def arrow_rows(self, result: sa.CursorResult[Any], most: int) -> pa.RecordBatch | None:
         """Fetch some rows of a result as Arrow; None: the driver gives Python's values alone."""
+
+    def exported(
+        self,
+        connection: sa.Connection,
+        statement: sa.Executable,
+        columns: pa.Schema,
+        table: str,
+        most: int,
+    ) -> Iterator[pa.RecordBatch] | None:
+        """Give a statement's rows, many, by what the database has for that; None: it has nothing.
+
+        The first columns are in the types of `columns`, those behind them texts.
+        """
 
     def clock(self, connection: sa.Connection) -> datetime:
         """Read the source's own clock, UTC."""

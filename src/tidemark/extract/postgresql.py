@@ -7,12 +7,14 @@ on. In between lies what must be older than the rows: the clock, and who is stil
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
 
+from tidemark.extract import postgresql_copy
 from tidemark.extract.declared import Declared
 from tidemark.extract.keys import UniqueKeys, inspected
 from tidemark.metadata import Strategy, Table
@@ -90,6 +92,7 @@ def _prepare(connection: Any, _record: object) -> None:
     # Timestamps with a time zone are given, and bounds without one taken, in UTC.
     connection.execute("SET TIME ZONE 'UTC'")
     connection.execute("SET DateStyle = 'ISO, YMD'")
+    connection.execute("SET bytea_output = 'hex'")
     connection.execute("SET application_name = 'tidemark'")
     connection.commit()
 
@@ -169,10 +172,19 @@ def cursor_text(cursor: sa.ColumnElement[Any], kind: Kind) -> sa.ColumnElement[A
 
 
 def arrow_rows(result: sa.CursorResult[Any], most: int) -> pa.RecordBatch | None:
-    """Psycopg gives Python's values alone."""
+    """Psycopg gives Python's values alone, which do for a few rows."""
     nothing: pa.RecordBatch | None = None
     del result, most
     return nothing
+
+
+def exported(
+    connection: sa.Connection, statement: sa.Executable, columns: pa.Schema, table: str, most: int
+) -> Iterator[pa.RecordBatch] | None:
+    """Give a statement's rows by COPY."""
+    if not isinstance(statement, sa.Select):
+        return None
+    return postgresql_copy.exported(connection, statement, columns, table, most)
 
 
 def clock(connection: sa.Connection) -> datetime:

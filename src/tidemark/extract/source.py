@@ -69,11 +69,13 @@ class OpenSource:
         connection: For one read.
         dialect: The kind of database.
         mask_key: The key of columns masked by HMAC; None: no column is.
+        streaming: Ends what still streams, before the connection is closed.
     """
 
     connection: sa.Connection
     dialect: Dialect
     mask_key: str | None = field(default=None, repr=False)
+    streaming: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
 
 @contextlib.contextmanager
@@ -99,6 +101,7 @@ def open_source(url: str, table: Table, mask_key: str | None = None) -> Iterator
                 cancelled_on_kill(partial(dialect.cancel, connection)) as killed,
                 _kill_explained(killed, table),
                 _cursor_explained(source, table),
+                source.streaming,
             ):
                 yield source
     except sa.exc.DBAPIError as error:

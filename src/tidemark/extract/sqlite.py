@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import re
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -155,6 +155,15 @@ def arrow_rows(result: sa.CursorResult[Any], most: int) -> pa.RecordBatch | None
     """SQLite's driver gives Python's values alone."""
     nothing: pa.RecordBatch | None = None
     del result, most
+    return nothing
+
+
+def exported(
+    connection: sa.Connection, statement: sa.Executable, columns: pa.Schema, table: str, most: int
+) -> Iterator[pa.RecordBatch] | None:
+    """SQLite has no export of its own."""
+    nothing: Iterator[pa.RecordBatch] | None = None
+    del connection, statement, columns, table, most
     return nothing
 
 

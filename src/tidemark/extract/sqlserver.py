@@ -7,6 +7,7 @@ no read-only session.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -243,6 +244,15 @@ def arrow_rows(result: sa.CursorResult[Any], most: int) -> pa.RecordBatch | None
     except (driver.Error, RuntimeError) as error:
         lost = result.dialect.is_disconnect(cast(Any, error), None, None)
         raise sa.exc.DBAPIError(None, None, error, True, lost) from error
+
+
+def exported(
+    connection: sa.Connection, statement: sa.Executable, columns: pa.Schema, table: str, most: int
+) -> Iterator[pa.RecordBatch] | None:
+    """SQL Server's driver makes Arrow of any statement's rows: see `arrow_rows`."""
+    nothing: Iterator[pa.RecordBatch] | None = None
+    del connection, statement, columns, table, most
+    return nothing
 
 
 def clock(connection: sa.Connection) -> datetime:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from tidemark.errors import StateError, shown
-from tidemark.extract.batches import BATCH_ROWS, fetch
+from tidemark.extract.batches import BATCH_ROWS, stream
 from tidemark.extract.keys import quoted_schema
 from tidemark.extract.source import OpenSource, SourceTable
 from tidemark.metadata import Table
@@ -143,9 +143,11 @@ def read_changes(
     Raises:
         SourceError: A value does not fit its column's type.
     """
-    result = source.connection.execution_options(stream_results=True).execute(statement)
-    for batch in fetch(result, source.dialect, described.columns, table, batch_rows):
-        yield _changes(described.sealed(batch.rows), batch.extra)
+    batches = stream(
+        source.connection, source.dialect, statement, described.columns, table, most=batch_rows
+    )
+    source.streaming.callback(batches.close)
+    return (_changes(described.sealed(batch.rows), batch.extra) for batch in batches)
 
 
 def _changes(rows: pa.RecordBatch, extra: Mapping[str, pa.Array]) -> Changes:

@@ -81,7 +81,7 @@ def _cast(array: pa.Array, field: pa.Field, table: str) -> pa.Array:
     except (pa.ArrowException, ValueError):
         singles = (array.slice(i, 1) for i in range(len(array)))
         bad = next((one for one in singles if not _casts(one, field.type)), array)
-        raise _misfit(bad[0].as_py(), field, table) from None
+        raise misfit(bad[0].as_py(), field, table) from None
 
 
 def _same_zone(array: pa.Array, kind: pa.DataType) -> pa.Array:
@@ -101,7 +101,8 @@ def _casts(array: pa.Array, kind: pa.DataType) -> bool:
     return True
 
 
-def _misfit(value: object, field: pa.Field, table: str) -> SourceError:
+def misfit(value: object, field: pa.Field, table: str) -> SourceError:
+    """Say that a value does not fit its column; a value of a masked one is not shown."""
     secret = HIDDEN in (field.metadata or {})
     holds = "a value (not shown: it is masked)" if secret else shown(repr(value))
     return SourceError(
@@ -116,7 +117,7 @@ def _array(values: Sequence[Any], field: pa.Field, table: str) -> pa.Array:
         return pa.array(values, field.type) if _is_plain(values, field.type) else convert(values)
     except (pa.ArrowException, ValueError, TypeError, ArithmeticError):
         bad = next((v for v in values if not _fits(convert, v)), values[0])
-        raise _misfit(bad, field, table) from None
+        raise misfit(bad, field, table) from None
 
 
 def _is_plain(values: Sequence[Any], kind: pa.DataType) -> bool:
