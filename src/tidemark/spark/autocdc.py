@@ -8,6 +8,7 @@ comes late stays deleted; for SCD type 2 every event, because a late one may cut
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from delta.tables import DeltaTable
@@ -17,7 +18,8 @@ from pyspark.sql import functions as sf
 from tidemark.errors import PipelineError
 from tidemark.spark.deletion_vectors import enable_when_large
 from tidemark.spark.graph import ChangeFlow
-from tidemark.spark.history import DELETED, SEQUENCE, START, content, newest, versions
+from tidemark.spark.history import DELETED, END, SEQUENCE, START, content, newest, versions
+from tidemark.spark.later import are_all_earlier, leading
 from tidemark.spark.rules import column, quoted
 from tidemark.spark.stream import once
 
@@ -48,12 +50,15 @@ class Events:
         has_deletes: Whether there is a delete among them.
         stream: The streaming query's id; a new checkpoint begins a new one.
         number: The batch's number in the stream, from 0.
+        earliest: The first of their moments, from `tidemark.spark.later.earliest`; None if it is
+            not known.
     """
 
     rows: DataFrame
     has_deletes: bool
     stream: str
     number: int
+    earliest: int | None = None
 
 
 def apply_events(events: Events, target: Target) -> None:
@@ -68,9 +73,15 @@ def apply_events(events: Events, target: Target) -> None:
         merge_newest(events, target)
     else:
         _require(events, target, target.auxiliary)
-        first = not DeltaTable.isDeltaTable(events.rows.sparkSession, target.auxiliary)
+        session = events.rows.sparkSession
+        first = not DeltaTable.isDeltaTable(session, target.auxiliary)
+        # Asked before the append: after one that was cut off, a batch is no longer later.
+        later = not first and _is_later(events, target)
         append_events(events, target)
-        merge_versions(events, target, events.rows if first else None)
+        if later and DeltaTable.isDeltaTable(session, target.table):
+            merge_later(events, target)
+        else:
+            merge_versions(events, target, events.rows if first else None)
 
 
 def remember_deletes(events: Events, target: Target) -> None:
@@ -129,6 +140,10 @@ def append_events(events: Events, target: Target) -> None:
     """SCD type 2, first half: add the events to those known."""
     writer = events.rows.write.format("delta").mode("append").option("mergeSchema", "true")
     session = events.rows.sparkSession
+    looked_up = leading(events.rows.schema)
+    if looked_up and not DeltaTable.isDeltaTable(session, target.auxiliary):
+        # It stands behind the first 32 columns of a wide table, which alone get statistics.
+        writer = writer.option("delta.dataSkippingStatsColumns", looked_up)
     with once(session, events.stream, events.number, target.auxiliary):
         writer.save(target.auxiliary)
 
@@ -158,6 +173,30 @@ def merge_versions(events: Events, target: Target, known: DataFrame | None = Non
     _merge(_difference(new, old, identity), target.table, identity)
 
 
+def merge_later(events: Events, target: Target) -> None:
+    """SCD type 2, second half, of events later than all known: go on from the open versions.
+
+    It ends as `merge_versions` does. A key's closed versions stay as they are, and its open one
+    stands for the event that it shows.
+    """
+    flow, session = target.flow, events.rows.sparkSession
+    enable_when_large(session, target.table)
+    rows = _in_shape(events.rows, target.table)
+    touched = events.rows.select(*map(column, flow.keys))
+    table = session.read.format("delta").load(target.table)
+    with _kept(_of(table.where(sf.col(END).isNull()), touched, flow.keys)) as old:
+        shown = old.withColumns({SEQUENCE: sf.col(START), DELETED: sf.lit(False)})
+        known = rows.unionByName(shown).drop(START, END)
+        new = versions(known, flow.keys, flow.track)
+        identity = (*flow.keys, START)
+        _merge(_difference(new, old, identity), target.table, identity)
+
+
+def _is_later(events: Events, target: Target) -> bool:
+    known = events.rows.sparkSession.read.format("delta").load(target.auxiliary)
+    return are_all_earlier(known, events.earliest)
+
+
 def _require(events: Events, target: Target, table: str) -> None:
     if events.number and not DeltaTable.isDeltaTable(events.rows.sparkSession, table):
         message = (
@@ -184,15 +223,29 @@ def _difference(new: DataFrame, old: DataFrame, identity: Sequence[str]) -> Data
 def _merge(difference: DataFrame, table: str, identity: Sequence[str]) -> None:
     names = [quoted(n) for n in difference.columns if n != _GONE]
     values: dict[str, str | Column] = {n: sf.col(f"new.{n}") for n in names}
-    (
-        DeltaTable.forPath(difference.sparkSession, table)
-        .alias("old")
-        .merge(difference.alias("new"), _same(identity))
-        .whenMatchedDelete(f"new.{_GONE}")
-        .whenMatchedUpdate(set=values)
-        .whenNotMatchedInsert(f"NOT new.{_GONE}", values)
-        .execute()
-    )
+    # Kept and counted, so that Spark knows how few they are: then it sends them to where the table
+    # is scanned. It would sort and shuffle the table for each scan otherwise.
+    with _kept(difference) as changed:
+        if not changed.count():
+            return
+        (
+            DeltaTable.forPath(difference.sparkSession, table)
+            .alias("old")
+            .merge(changed.alias("new"), _same(identity))
+            .whenMatchedDelete(f"new.{_GONE}")
+            .whenMatchedUpdate(set=values)
+            .whenNotMatchedInsert(f"NOT new.{_GONE}", values)
+            .execute()
+        )
+
+
+@contextmanager
+def _kept(rows: DataFrame) -> Iterator[DataFrame]:
+    kept = rows.persist()
+    try:
+        yield kept
+    finally:
+        kept.unpersist()
 
 
 def _of(rows: DataFrame, touched: DataFrame, keys: Sequence[str]) -> DataFrame:

@@ -14,6 +14,7 @@ from tidemark.spark.autocdc import Events, Target, apply_events
 from tidemark.spark.expectations import FAILED, failures, judged, passed
 from tidemark.spark.graph import Query
 from tidemark.spark.history import DELETED, SEQUENCE, events_of
+from tidemark.spark.later import earliest
 from tidemark.spark.stream import drain, stream_id
 from tidemark.suggestions import did_you_mean
 
@@ -77,8 +78,9 @@ def _apply(rows: DataFrame, number: int, flow: Flow) -> FlowCounts:
             )
             raise PipelineError(message)
         if facts["rows"] or not number:
-            has_deletes = bool(facts["deletes"])
-            apply_events(Events(events, has_deletes, stream_id(rows), number), flow.target)
+            has_deletes, first = bool(facts["deletes"]), facts["earliest"]
+            batch = Events(events, has_deletes, stream_id(rows), number, first)
+            apply_events(batch, flow.target)
         dropped = {name: facts[f"failed_{i}"] for i, name in enumerate(flow.expectations)}
         return FlowCounts(facts["rows_in"], facts["rows"], dropped)
 
@@ -93,6 +95,7 @@ def _events(rows: DataFrame, flow: Flow) -> Iterator[tuple[DataFrame, Row]]:
         sf.count(good).alias("rows"),
         sf.count_if(passed() & sf.col(SEQUENCE).isNull()).alias("without_sequence"),
         sf.count_if(passed() & sf.col(DELETED)).alias("deletes"),
+        earliest(with_verdict.schema, among=passed()).alias("earliest"),
         *(failures(n).alias(f"failed_{i}") for i, n in enumerate(flow.expectations)),
     )
     try:
