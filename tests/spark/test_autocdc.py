@@ -82,7 +82,7 @@ def _batch(
 ) -> Events:
     rows = events_of(frame, flow)
     first = rows.agg(earliest(rows.schema, among=sf.lit(True))).collect()[0][0]
-    return Events(rows, deletes, stream, number, first)
+    return Events(rows, deletes, stream, number, first, few=number % 2 == 0)
 
 
 def _target(folder: Path, flow: ChangeFlow) -> Target:

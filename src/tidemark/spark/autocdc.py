@@ -8,7 +8,6 @@ comes late stays deleted; for SCD type 2 every event, because a late one may cut
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from delta.tables import DeltaTable
@@ -52,6 +51,7 @@ class Events:
         number: The batch's number in the stream, from 0.
         earliest: The first of their moments, from `tidemark.spark.later.earliest`; None if it is
             not known.
+        few: Whether all of them can be sent to wherever the target is read.
     """
 
     rows: DataFrame
@@ -59,6 +59,7 @@ class Events:
     stream: str
     number: int
     earliest: int | None = None
+    few: bool = False
 
 
 def apply_events(events: Events, target: Target) -> None:
@@ -184,12 +185,15 @@ def merge_later(events: Events, target: Target) -> None:
     rows = _in_shape(events.rows, target.table)
     touched = events.rows.select(*map(column, flow.keys))
     table = session.read.format("delta").load(target.table)
-    with _kept(_of(table.where(sf.col(END).isNull()), touched, flow.keys)) as old:
-        shown = old.withColumns({SEQUENCE: sf.col(START), DELETED: sf.lit(False)})
-        known = rows.unionByName(shown).drop(START, END)
-        new = versions(known, flow.keys, flow.track)
-        identity = (*flow.keys, START)
-        _merge(_difference(new, old, identity), target.table, identity)
+    # Read once. Persisted, it would be planned anew after the MERGE, whose target it reads.
+    open_now = table.where(sf.col(END).isNull())
+    old = _of(open_now, touched, flow.keys).localCheckpoint()
+    shown = old.withColumns({SEQUENCE: sf.col(START), DELETED: sf.lit(False)})
+    new = versions(rows.unionByName(shown).drop(START, END), flow.keys, flow.track)
+    identity = (*flow.keys, START)
+    difference = _difference(new, old, identity)
+    # Spark can't know how few they are, and would sort and shuffle the table in each of its scans.
+    _merge(sf.broadcast(difference) if events.few else difference, target.table, identity)
 
 
 def _is_later(events: Events, target: Target) -> bool:
@@ -223,29 +227,15 @@ def _difference(new: DataFrame, old: DataFrame, identity: Sequence[str]) -> Data
 def _merge(difference: DataFrame, table: str, identity: Sequence[str]) -> None:
     names = [quoted(n) for n in difference.columns if n != _GONE]
     values: dict[str, str | Column] = {n: sf.col(f"new.{n}") for n in names}
-    # Kept and counted, so that Spark knows how few they are: then it sends them to where the table
-    # is scanned. It would sort and shuffle the table for each scan otherwise.
-    with _kept(difference) as changed:
-        if not changed.count():
-            return
-        (
-            DeltaTable.forPath(difference.sparkSession, table)
-            .alias("old")
-            .merge(changed.alias("new"), _same(identity))
-            .whenMatchedDelete(f"new.{_GONE}")
-            .whenMatchedUpdate(set=values)
-            .whenNotMatchedInsert(f"NOT new.{_GONE}", values)
-            .execute()
-        )
-
-
-@contextmanager
-def _kept(rows: DataFrame) -> Iterator[DataFrame]:
-    kept = rows.persist()
-    try:
-        yield kept
-    finally:
-        kept.unpersist()
+    (
+        DeltaTable.forPath(difference.sparkSession, table)
+        .alias("old")
+        .merge(difference.alias("new"), _same(identity))
+        .whenMatchedDelete(f"new.{_GONE}")
+        .whenMatchedUpdate(set=values)
+        .whenNotMatchedInsert(f"NOT new.{_GONE}", values)
+        .execute()
+    )
 
 
 def _of(rows: DataFrame, touched: DataFrame, keys: Sequence[str]) -> DataFrame:

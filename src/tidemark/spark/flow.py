@@ -18,6 +18,8 @@ from tidemark.spark.later import earliest
 from tidemark.spark.stream import drain, stream_id
 from tidemark.suggestions import did_you_mean
 
+FEW = 25_000  # events; some megabytes, in a memory that may be a gigabyte
+
 
 @dataclass(frozen=True)
 class Flow:
@@ -78,8 +80,14 @@ def _apply(rows: DataFrame, number: int, flow: Flow) -> FlowCounts:
             )
             raise PipelineError(message)
         if facts["rows"] or not number:
-            has_deletes, first = bool(facts["deletes"]), facts["earliest"]
-            batch = Events(events, has_deletes, stream_id(rows), number, first)
+            batch = Events(
+                events,
+                bool(facts["deletes"]),
+                stream_id(rows),
+                number,
+                earliest=facts["earliest"],
+                few=facts["rows"] <= FEW,
+            )
             apply_events(batch, flow.target)
         dropped = {name: facts[f"failed_{i}"] for i, name in enumerate(flow.expectations)}
         return FlowCounts(facts["rows_in"], facts["rows"], dropped)
