@@ -11,9 +11,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as sf
 from scd_oracle import Event, current, history
 
 from tidemark.errors import PipelineError
+from tidemark.spark import autocdc
 from tidemark.spark.autocdc import (
     Events,
     Target,
@@ -24,6 +26,7 @@ from tidemark.spark.autocdc import (
 )
 from tidemark.spark.graph import ChangeFlow
 from tidemark.spark.history import events_of
+from tidemark.spark.later import earliest
 
 SCHEMA = (
     "user_id INT, country STRING, plan STRING, updated_at INT, _sequence INT, _operation STRING"
@@ -71,7 +74,15 @@ def _events(
     spark: SparkSession, changes: list[Change], flow: ChangeFlow, number: int, stream: str = "s"
 ) -> Events:
     deletes = any(change.operation == "delete" for change in changes)
-    return Events(events_of(_frame(spark, changes), flow), deletes, stream, number)
+    return _batch(_frame(spark, changes), flow, number, stream, deletes=deletes)
+
+
+def _batch(
+    frame: DataFrame, flow: ChangeFlow, number: int, stream: str = "s", *, deletes: bool = False
+) -> Events:
+    rows = events_of(frame, flow)
+    first = rows.agg(earliest(rows.schema, among=sf.lit(True))).collect()[0][0]
+    return Events(rows, deletes, stream, number, first, few=number % 2 == 0)
 
 
 def _target(folder: Path, flow: ChangeFlow) -> Target:
@@ -166,6 +177,46 @@ def test_any_order_and_split_gives_the_oracles_table(
     _assert_equal(spark, target, changes, batches)
 
 
+def _one_after_the_other(changes: list[Change], *, by_business: bool) -> list[list[Change]]:
+    """Batches of which each is later than all before, and holds ties and versions of its own."""
+    moments = [(c.updated_at if by_business else c.sequence) or 0 for c in changes]
+    bounds = [(0, 2), (2, 3), (3, 4), (4, 6)]
+    pairs = list(zip(moments, changes, strict=True))
+    return [[c for moment, c in pairs if low <= moment < high] for low, high in bounds]
+
+
+@pytest.mark.parametrize("name", ["scd2", "scd2-tracked", "scd2-tracked-business-time"])
+def test_batches_one_after_the_other_end_the_same_without_the_log_of_events(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    flow = FLOWS.get(name, replace(SCD2, track=("country",)))
+    draw = random.Random(name)
+    changes = [change for user in [None, *range(60)] for change in _life(draw, user)]
+    batches = _one_after_the_other(changes, by_business=flow.sequence_by == BUSINESS)
+    batches = [batch for batch in batches if batch]
+    target = _target(tmp_path, flow)
+
+    for number, batch in enumerate(batches):
+        apply_events(_events(spark, batch, flow, number), target)
+        monkeypatch.setattr(autocdc, "merge_versions", pytest.fail)
+
+    assert len(batches) > 2
+    _assert_equal(spark, target, changes, batches)
+
+
+@pytest.mark.parametrize("moment", [10, 11], ids=["older", "same"])
+def test_a_batch_that_is_not_later_than_everything_reads_the_log_of_events(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    target = _target(tmp_path, SCD2)
+    known = [Change(1, "AT", "Free", 1, 10), Change(2, "AT", "Free", 1, 11)]
+    batch = [Change(3, "BE", "Free", 2, 20), Change(1, "CH", "Free", 2, moment)]
+    apply_events(_events(spark, known, SCD2, 0), target)
+    monkeypatch.setattr(autocdc, "merge_later", pytest.fail)
+    apply_events(_events(spark, batch, SCD2, 1), target)
+    _assert_equal(spark, target, known + batch, [known, batch])
+
+
 FIRST = [
     Change(1, "AT", "Free", 1, 10),
     Change(2, "AT", "Free", 1, 10),
@@ -214,16 +265,20 @@ def test_events_that_change_nothing_write_no_version(spark: SparkSession, tmp_pa
     assert sorted(table.glob("_delta_log/*.json")) == commits
 
 
-@pytest.mark.parametrize("flow", [SCD1, SCD2], ids=["scd1", "scd2"])
+@pytest.mark.parametrize(
+    ("flow", "moment"),
+    [(SCD1, 20), (SCD2, 20), (SCD2, 21)],
+    ids=["scd1", "scd2", "scd2-later"],
+)
 def test_a_new_column_arrives_and_one_that_left_becomes_null(
-    spark: SparkSession, tmp_path: Path, flow: ChangeFlow
+    spark: SparkSession, tmp_path: Path, flow: ChangeFlow, moment: int
 ) -> None:
     target = _target(tmp_path, flow)
     apply_events(_events(spark, FIRST, flow, 0), target)
     wider = _frame(spark, [Change(1, "AT", "Free", 2, 20)]).selectExpr("*", "'pop' AS genre")
-    apply_events(Events(events_of(wider, flow), False, "s", 1), target)
-    narrower = _frame(spark, [Change(2, "AT", "Free", 2, 20)]).drop("plan")
-    apply_events(Events(events_of(narrower, flow), False, "s", 2), target)
+    apply_events(_batch(wider, flow, 1), target)
+    narrower = _frame(spark, [Change(2, "AT", "Free", 2, moment)]).drop("plan")
+    apply_events(_batch(narrower, flow, 2), target)
 
     now = spark.read.format("delta").load(target.table)
     if flow.scd_type == 2:

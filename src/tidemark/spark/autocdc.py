@@ -17,7 +17,8 @@ from pyspark.sql import functions as sf
 from tidemark.errors import PipelineError
 from tidemark.spark.deletion_vectors import enable_when_large
 from tidemark.spark.graph import ChangeFlow
-from tidemark.spark.history import DELETED, SEQUENCE, START, content, newest, versions
+from tidemark.spark.history import DELETED, END, SEQUENCE, START, content, newest, versions
+from tidemark.spark.later import are_all_earlier, leading
 from tidemark.spark.rules import column, quoted
 from tidemark.spark.stream import once
 
@@ -48,12 +49,17 @@ class Events:
         has_deletes: Whether there is a delete among them.
         stream: The streaming query's id; a new checkpoint begins a new one.
         number: The batch's number in the stream, from 0.
+        earliest: The first of their moments, from `tidemark.spark.later.earliest`; None if it is
+            not known.
+        few: Whether all of them can be sent to wherever the target is read.
     """
 
     rows: DataFrame
     has_deletes: bool
     stream: str
     number: int
+    earliest: int | None = None
+    few: bool = False
 
 
 def apply_events(events: Events, target: Target) -> None:
@@ -68,9 +74,15 @@ def apply_events(events: Events, target: Target) -> None:
         merge_newest(events, target)
     else:
         _require(events, target, target.auxiliary)
-        first = not DeltaTable.isDeltaTable(events.rows.sparkSession, target.auxiliary)
+        session = events.rows.sparkSession
+        first = not DeltaTable.isDeltaTable(session, target.auxiliary)
+        # Asked before the append: after one that was cut off, a batch is no longer later.
+        later = not first and _is_later(events, target)
         append_events(events, target)
-        merge_versions(events, target, events.rows if first else None)
+        if later and DeltaTable.isDeltaTable(session, target.table):
+            merge_later(events, target)
+        else:
+            merge_versions(events, target, events.rows if first else None)
 
 
 def remember_deletes(events: Events, target: Target) -> None:
@@ -129,6 +141,10 @@ def append_events(events: Events, target: Target) -> None:
     """SCD type 2, first half: add the events to those known."""
     writer = events.rows.write.format("delta").mode("append").option("mergeSchema", "true")
     session = events.rows.sparkSession
+    looked_up = leading(events.rows.schema)
+    if looked_up and not DeltaTable.isDeltaTable(session, target.auxiliary):
+        # It stands behind the first 32 columns of a wide table, which alone get statistics.
+        writer = writer.option("delta.dataSkippingStatsColumns", looked_up)
     with once(session, events.stream, events.number, target.auxiliary):
         writer.save(target.auxiliary)
 
@@ -156,6 +172,33 @@ def merge_versions(events: Events, target: Target, known: DataFrame | None = Non
     old = _of(session.read.format("delta").load(target.table), touched, flow.keys)
     identity = (*flow.keys, START)
     _merge(_difference(new, old, identity), target.table, identity)
+
+
+def merge_later(events: Events, target: Target) -> None:
+    """SCD type 2, second half, of events later than all known: go on from the open versions.
+
+    It ends as `merge_versions` does. A key's closed versions stay as they are, and its open one
+    stands for the event that it shows.
+    """
+    flow, session = target.flow, events.rows.sparkSession
+    enable_when_large(session, target.table)
+    rows = _in_shape(events.rows, target.table)
+    touched = events.rows.select(*map(column, flow.keys))
+    table = session.read.format("delta").load(target.table)
+    # Read once. Persisted, it would be planned anew after the MERGE, whose target it reads.
+    open_now = table.where(sf.col(END).isNull())
+    old = _of(open_now, touched, flow.keys).localCheckpoint()
+    shown = old.withColumns({SEQUENCE: sf.col(START), DELETED: sf.lit(False)})
+    new = versions(rows.unionByName(shown).drop(START, END), flow.keys, flow.track)
+    identity = (*flow.keys, START)
+    difference = _difference(new, old, identity)
+    # Spark can't know how few they are, and would sort and shuffle the table in each of its scans.
+    _merge(sf.broadcast(difference) if events.few else difference, target.table, identity)
+
+
+def _is_later(events: Events, target: Target) -> bool:
+    known = events.rows.sparkSession.read.format("delta").load(target.auxiliary)
+    return are_all_earlier(known, events.earliest)
 
 
 def _require(events: Events, target: Target, table: str) -> None:

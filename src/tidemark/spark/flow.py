@@ -14,8 +14,11 @@ from tidemark.spark.autocdc import Events, Target, apply_events
 from tidemark.spark.expectations import FAILED, failures, judged, passed
 from tidemark.spark.graph import Query
 from tidemark.spark.history import DELETED, SEQUENCE, events_of
+from tidemark.spark.later import earliest
 from tidemark.spark.stream import drain, stream_id
 from tidemark.suggestions import did_you_mean
+
+FEW = 25_000  # events; some megabytes, in a memory that may be a gigabyte
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,15 @@ def _apply(rows: DataFrame, number: int, flow: Flow) -> FlowCounts:
             )
             raise PipelineError(message)
         if facts["rows"] or not number:
-            has_deletes = bool(facts["deletes"])
-            apply_events(Events(events, has_deletes, stream_id(rows), number), flow.target)
+            batch = Events(
+                events,
+                bool(facts["deletes"]),
+                stream_id(rows),
+                number,
+                earliest=facts["earliest"],
+                few=facts["rows"] <= FEW,
+            )
+            apply_events(batch, flow.target)
         dropped = {name: facts[f"failed_{i}"] for i, name in enumerate(flow.expectations)}
         return FlowCounts(facts["rows_in"], facts["rows"], dropped)
 
@@ -93,6 +103,7 @@ def _events(rows: DataFrame, flow: Flow) -> Iterator[tuple[DataFrame, Row]]:
         sf.count(good).alias("rows"),
         sf.count_if(passed() & sf.col(SEQUENCE).isNull()).alias("without_sequence"),
         sf.count_if(passed() & sf.col(DELETED)).alias("deletes"),
+        earliest(with_verdict.schema, among=passed()).alias("earliest"),
         *(failures(n).alias(f"failed_{i}") for i, n in enumerate(flow.expectations)),
     )
     try:
