@@ -252,7 +252,13 @@ def main() -> None:
     """Copy once, and say what it took."""
     name, schema, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     url = os.environ["TIDEMARK_BENCH_URL"]
-    for library in ("pyarrow.parquet", _DRIVERS[urlsplit(url).scheme]):
+    # pyarrow loads pandas, where it is there, at its first conversion of a value.
+    for library in (
+        "pyarrow.parquet",
+        "pandas",
+        "sqlalchemy.dialects.postgresql",
+        _DRIVERS[urlsplit(url).scheme],
+    ):
         importlib.import_module(library)
     copy: Copy = globals()[name](url, schema, folder)
     begin, cpu = time.perf_counter(), time.process_time()

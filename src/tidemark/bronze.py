@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ META_FIELDS = (
     pa.field("_run_id", pa.string()),
 )
 _GROUP_ROWS, _GROUP_BYTES = 50_000, 16 * 2**20
+_SAMPLE_ROWS = 10_000
 META_COLUMNS = tuple(f.name for f in META_FIELDS)
 
 
@@ -96,24 +98,21 @@ class ParquetFile:
     facts: Mapping[str, str] = field(default_factory=dict)
     rows: int = 0
     _waiting: list[pa.RecordBatch] = field(default_factory=list, init=False, repr=False)
+    _writer: pq.ParquetWriter | None = field(default=None, init=False, repr=False)
+    _writing: Future[None] | None = field(default=None, init=False, repr=False)
 
     def __enter__(self) -> Self:
         """Create the file."""
         with self._explained():
-            schema = self.schema.with_metadata({f"tidemark.{k}": v for k, v in self.facts.items()})
-            # No two digests are alike: they make no dictionary, and their bounds tell nothing.
-            worth = [field.name for field in schema if field.type != DIGEST_TYPE]
-            self._writer = pq.ParquetWriter(
-                self.path,
-                schema,
-                compression="snappy",
-                use_dictionary=worth,
-                write_statistics=worth,
-            )
+            self.path.touch()
+        self._pool = ThreadPoolExecutor(1)
         return self
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Append a batch; small ones are gathered into one row group."""
+        """Append a batch; small ones are gathered into one row group.
+
+        A group is written in a thread while the next one is gathered: memory holds both.
+        """
         if not batch.num_rows:
             return
         self.rows += batch.num_rows
@@ -124,9 +123,33 @@ class ParquetFile:
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
+        self._end_writing()
         if waiting:
-            with self._explained():
-                self._writer.write_table(pa.Table.from_batches(waiting))
+            group = pa.Table.from_batches(waiting)
+            self._writing = self._pool.submit(self._write_group, group)
+
+    def _end_writing(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write_group(self, group: pa.Table) -> None:
+        with self._explained():
+            if self._writer is None:
+                self._writer = self._opened(group)
+            self._writer.write_table(group)
+
+    def _opened(self, group: pa.Table) -> pq.ParquetWriter:
+        schema = self.schema.with_metadata({f"tidemark.{k}": v for k, v in self.facts.items()})
+        # No two digests are alike: their bounds tell nothing.
+        bounded = [field.name for field in schema if field.type != DIGEST_TYPE]
+        return pq.ParquetWriter(
+            self.path,
+            schema,
+            compression="snappy",
+            use_dictionary=_repetitive(group),
+            write_statistics=bounded,
+        )
 
     def __exit__(
         self,
@@ -135,13 +158,18 @@ class ParquetFile:
         trace: TracebackType | None,
     ) -> None:
         """Close the file, or remove it after an error."""
-        if kind is None:
-            self._flush()
-            with self._explained():
-                self._writer.close()
-            return
+        with self._pool:
+            if kind is None:
+                self._flush()
+                self._end_writing()
+                with self._explained():
+                    (self._writer or self._opened(self.schema.empty_table())).close()
+                return
+            with contextlib.suppress(OSError, LakeError):
+                self._end_writing()
         with contextlib.suppress(OSError):
-            self._writer.close()
+            if self._writer is not None:
+                self._writer.close()
         self.path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
@@ -155,3 +183,11 @@ class ParquetFile:
                 "run again: nothing was published and the watermark has not moved"
             )
             raise LakeError(message) from error
+
+
+def _repetitive(group: pa.Table) -> list[str]:
+    """Name the columns whose values repeat: for the others a dictionary costs time and room."""
+    some = group.slice(0, _SAMPLE_ROWS)
+    most = some.num_rows // 2
+    kinds = {f.name: f.type for f in group.schema if not pa.types.is_nested(f.type)}
+    return [n for n in kinds if pc.count_distinct(some.column(n)).as_py() <= most]

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from tidemark.extract.dialect import Dialect
 from tidemark.extract.types import BATCH_BYTES, conformed, parts, record_batch, size_of
 
-BATCH_ROWS = 10_000
+BATCH_ROWS = 20_000
 _FIRST_ROWS, _GROWTH = 100, 5
 
 

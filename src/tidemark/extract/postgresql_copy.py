@@ -101,9 +101,12 @@ def _fill(block: bytearray, driver: psycopg.Connection[Any], rows: psycopg.Copy,
     """Take rows until the block is full; tell whether there may be more of them."""
     # Those that have come already are taken without the driver's own loop around each, which costs
     # more than all the rest.
-    come = driver.pgconn.get_copy_data
+    come, take_in = driver.pgconn.get_copy_data, driver.pgconn.consume_input
     for _ in range(most):
         size, row = come(1)
+        if not size:
+            take_in()
+            size, row = come(1)
         if size < 0:
             _check_whole(driver)
             return False
