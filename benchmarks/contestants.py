@@ -35,6 +35,9 @@ def tidemark(url: str, schema: str, folder: Path) -> Copy:
     layout = importlib.import_module("tidemark.layout")
     metadata = importlib.import_module("tidemark.metadata")
     storage = importlib.import_module("tidemark.storage")
+    # What the first statement, and pyarrow at its first conversion of a value, would load.
+    for library in (f"sqlalchemy.dialects.{url.partition('+')[0]}", "pandas"):
+        importlib.import_module(library)
     path = folder / "bench.yaml"
     path.write_text(_YAML.format(schema=schema))
     table = metadata.load_source(path).tables["wide"]
@@ -252,13 +255,7 @@ def main() -> None:
     """Copy once, and say what it took."""
     name, schema, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     url = os.environ["TIDEMARK_BENCH_URL"]
-    # pyarrow loads pandas, where it is there, at its first conversion of a value.
-    for library in (
-        "pyarrow.parquet",
-        "pandas",
-        "sqlalchemy.dialects.postgresql",
-        _DRIVERS[urlsplit(url).scheme],
-    ):
+    for library in ("pyarrow.parquet", _DRIVERS[urlsplit(url).scheme]):
         importlib.import_module(library)
     copy: Copy = globals()[name](url, schema, folder)
     begin, cpu = time.perf_counter(), time.process_time()
