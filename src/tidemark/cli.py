@@ -7,12 +7,14 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from tidemark import rebuild_command, sample
 from tidemark.errors import ConfigError, TidemarkError
 from tidemark.metadata import load_all, rule_notes
 from tidemark.settings import Settings, load_settings
+from tidemark.time_travel import moment_of
 
 _DESCRIPTION = """Metadata-driven ingestion: source database → bronze → silver → gold, in Airflow.
 
@@ -120,6 +122,16 @@ def _add_show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     show.add_argument("--internal", action="store_true", help="Tidemark's own columns (_…) too")
     show.add_argument("--csv", action="store_true", help="CSV instead of a table")
+    when = show.add_mutually_exclusive_group()
+    when.add_argument(
+        "--version", type=int, metavar="N", help="the table as it was in this version of Delta's"
+    )
+    when.add_argument(
+        "--timestamp",
+        type=_moment,
+        metavar="T",
+        help='or as it was at a moment, such as "2026-01-31 08:00" (UTC without a zone)',
+    )
     show.set_defaults(command=_show)
 
 
@@ -218,6 +230,14 @@ def _env(arguments: argparse.Namespace, settings: Settings) -> int:
     for name, value in environment(settings).items():
         print(f"export {name}={shlex.quote(value)}")
     return 0
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return moment_of(text)
+    except ValueError:
+        message = f"{text!r} is no moment; write it like 2026-01-31 or 2026-01-31T08:00:00+01:00"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def _show(arguments: argparse.Namespace, settings: Settings) -> int:

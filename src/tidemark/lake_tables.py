@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 import polars as pl
@@ -12,6 +13,7 @@ import pyarrow as pa
 from tidemark.errors import LakeError
 from tidemark.layout import Lake
 from tidemark.storage import open_store
+from tidemark.time_travel import checked, known_versions, version_at
 
 _LAYERS = ("silver", "gold")
 # One partition at a time, or memory grows with the machine's cores. And Spark writes a timestamp as
@@ -33,11 +35,17 @@ def table_names(lake: Lake) -> dict[str, str]:
     return {name: path for name, path in found if store.names(f"{path}/_delta_log")}
 
 
-def scan(lake: Lake, name: str) -> pl.LazyFrame:
+def scan(lake: Lake, name: str, at: int | datetime | None = None) -> pl.LazyFrame:
     """Open a silver or gold table, by its name, for reading.
 
+    Args:
+        lake: The lake.
+        name: The table's name.
+        at: A version's number, or a moment: the version that was the newest then. None: now.
+
     Raises:
-        LakeError: There is no such table; names the nearest and lists those that are there.
+        LakeError: There is no such table, which names the nearest and lists those that are there;
+            or no such version.
     """
     names = table_names(lake)
     if name not in names:
@@ -46,7 +54,11 @@ def scan(lake: Lake, name: str) -> pl.LazyFrame:
         there = ", ".join(sorted(names)) or "none yet; run the Dag, or `make demo`"
         raise LakeError(f"table {name!r} is not in the lake {lake.root}{hint} (tables: {there})")
     url, options = open_store(lake.root).delta(names[name])
-    return pl.scan_delta(url, storage_options=options or None)
+    version = None
+    if at is not None:
+        known = known_versions(url, options)
+        version = checked(name, at, known) if isinstance(at, int) else version_at(name, at, known)
+    return pl.scan_delta(url, version=version, storage_options=options or None)
 
 
 def read_batches(
@@ -84,6 +96,7 @@ def query(
     columns: Sequence[str] = (),
     limit: int | None = None,
     internal: bool = False,
+    at: int | datetime | None = None,
 ) -> pl.DataFrame:
     """Read rows of a table.
 
@@ -95,11 +108,12 @@ def query(
         limit: How many rows at the most.
         internal: Whether to show Tidemark's own columns, which begin with ``_`` (those of an SCD
             type 2 history, ``__START_AT`` and ``__END_AT``, are always shown).
+        at: A version's number, or a moment; None: now.
 
     Raises:
         LakeError: There is no such table or column, or the condition is no SQL.
     """
-    frame = scan(lake, name)
+    frame = scan(lake, name, at)
     try:
         if where:
             frame = frame.filter(pl.sql_expr(where))
@@ -107,8 +121,14 @@ def query(
         shown = columns or [c for c in present if internal or _is_business(c)]
         frame = frame.select(shown)
         return (frame.head(limit) if limit is not None else frame).collect()
+    except FileNotFoundError as error:
+        message = (
+            f"table {name!r}: a file of this version is gone ({error}); a VACUUM removes those of "
+            "old versions: choose a later one"
+        )
+        raise LakeError(message) from error
     except pl.exceptions.PolarsError as error:
-        columns_there = ", ".join(scan(lake, name).collect_schema().names())
+        columns_there = ", ".join(scan(lake, name, at).collect_schema().names())
         reason = str(error).splitlines()[0]
         raise LakeError(f"table {name!r}: {reason} (columns: {columns_there})") from error
 

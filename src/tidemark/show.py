@@ -34,6 +34,7 @@ def show(arguments: argparse.Namespace, lake: Lake) -> int:
         columns=[c.strip() for c in arguments.columns.split(",") if c.strip()],
         limit=None if limit is None else limit + 1,
         internal=arguments.internal,
+        at=arguments.version if arguments.version is not None else arguments.timestamp,
     )
     shown = rows if limit is None else rows.head(limit)
     sys.stdout.write(shown.write_csv() if arguments.csv else f"{_table(shown)}\n")
