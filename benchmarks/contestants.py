@@ -255,9 +255,9 @@ def main() -> None:
     """Copy once, and say what it took."""
     name, schema, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     url = os.environ["TIDEMARK_BENCH_URL"]
+    copy: Copy = globals()[name](url, schema, folder)
     for library in ("pyarrow.parquet", _DRIVERS[urlsplit(url).scheme]):
         importlib.import_module(library)
-    copy: Copy = globals()[name](url, schema, folder)
     begin, cpu = time.perf_counter(), time.process_time()
     copy()
     seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu

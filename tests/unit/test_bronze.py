@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from datetime import UTC, date, datetime
@@ -131,3 +132,12 @@ def test_a_missing_folder_is_a_lake_error(tmp_path: Path) -> None:
     path = tmp_path / "missing" / "x.parquet"
     with pytest.raises(LakeError, match=f"^{path}: .*nothing was published"):
         ParquetFile(path, SOURCE).__enter__()
+
+
+def test_a_task_gives_memory_back_that_its_batches_freed() -> None:
+    show = "import tidemark, pyarrow; print(pyarrow.default_memory_pool().backend_name)"
+    plain = {k: v for k, v in os.environ.items() if k != "ARROW_DEFAULT_MEMORY_POOL"}
+    done = subprocess.run(
+        [sys.executable, "-c", show], capture_output=True, text=True, check=True, env=plain
+    )
+    assert done.stdout.strip() == "system"
