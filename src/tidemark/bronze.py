@@ -159,15 +159,23 @@ class ParquetFile:
     ) -> None:
         """Close the file, or remove it after an error."""
         with self._pool:
-            if kind is None:
+            if kind is not None:
+                self._drop()
+                return
+            try:
                 self._flush()
                 self._end_writing()
                 with self._explained():
                     (self._writer or self._opened(self.schema.empty_table())).close()
-                return
-            with contextlib.suppress(OSError, LakeError):
-                self._end_writing()
-        with contextlib.suppress(OSError):
+            except BaseException:
+                self._drop()
+                raise
+
+    def _drop(self) -> None:
+        # Another error is on its way, and is the one to be told.
+        with contextlib.suppress(Exception):
+            self._end_writing()
+        with contextlib.suppress(Exception):
             if self._writer is not None:
                 self._writer.close()
         self.path.unlink(missing_ok=True)

@@ -96,15 +96,13 @@ def _hashes(columns: Mapping[str, pa.Array]) -> dict[str, tuple[Words, Words]]:
 
     All columns at once, as each of polars' queries takes longer than the hashing of a batch.
     """
-    frame = pl.DataFrame([pl.Series(name, values) for name, values in columns.items()])
-    hashed = frame.select(plh.col(n).nchash.xxh3_128().fill_null(0) for n in columns)
-    halves = [
-        half.cast(pl.UInt64).alias(f"{name} {i}")
-        for name in columns
-        for i, half in enumerate((pl.col(name) % 2**64, pl.col(name) // 2**64))
-    ]
-    words = hashed.select(halves)
-    return {n: (words[f"{n} 0"].to_numpy(), words[f"{n} 1"].to_numpy()) for n in columns}
+    # Not under their own names, which polars might take for patterns.
+    places = {name: str(place) for place, name in enumerate(columns)}
+    frame = pl.DataFrame([pl.Series(places[name], values) for name, values in columns.items()])
+    hashed = frame.select(plh.col(p).nchash.xxh3_128().fill_null(0) for p in places.values())
+    low = hashed.select((pl.col(p) % 2**64).cast(pl.UInt64) for p in places.values())
+    high = hashed.select((pl.col(p) // 2**64).cast(pl.UInt64) for p in places.values())
+    return {name: (low[p].to_numpy(), high[p].to_numpy()) for name, p in places.items()}
 
 
 def _plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:

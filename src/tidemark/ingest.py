@@ -175,7 +175,7 @@ def plan_read(
     low: str | None,
     interval: Interval | None,
     *,
-    key_is_checked: bool = False,
+    is_range: bool = False,
 ) -> PlannedRead:
     """Plan a table's next read; nothing is written.
 
@@ -185,7 +185,8 @@ def plan_read(
         source: The open source.
         low: The watermark, as it was looked up.
         interval: Replaces the strategy's own window.
-        key_is_checked: The table's key was found to be unique a moment ago.
+        is_range: A range of an initial load is read: the key was found to be unique when the load
+            was planned, and what other ranges have brought does not count.
 
     Raises:
         TidemarkError: As in `copy_to_bronze`.
@@ -195,10 +196,10 @@ def plan_read(
     check_same_key(job.lake, table.lake_name, state, table.key)
     choice = choose(source, table)
     kind = cursor_kind(table, described.columns)
-    ask = Ask(source, described, table, kind, key_is_checked=key_is_checked)
+    ask = Ask(source, described, table, kind, key_is_checked=is_range)
     if interval is not None:
         return PlannedRead(choice, ask, watermark.plan_interval(ask, interval), None)
-    known = is_known(_lake_table(job, described.columns))
+    known = not is_range and is_known(_lake_table(job, described.columns))
     anew = _reason_to_begin_anew(job, state, choice)
     goes_on = anew is None or not known
     if goes_on and choice.name == "watermark":

@@ -73,6 +73,7 @@ def copy_range(job: TableJob, number: int) -> dict[str, Any]:
 
     Raises:
         ReadOvertaken: The load is over or was begun anew, or another attempt was faster; retry.
+        StateError: The metadata has changed since the load was planned.
         TidemarkError: As in `tidemark.ingest.copy_to_bronze`.
     """
     name = job.table.lake_name
@@ -81,10 +82,11 @@ def copy_range(job: TableJob, number: int) -> dict[str, Any]:
     if load is None or number not in still_missing(job, load):
         logger.info("table %s: range %s is in the lake already", name, number + 1)
         return {"rows": 0, "read": 0, "window": None, "file": None}
+    _check_goes_with(load, job)
     # Not where the metadata says now: another attempt may be under way.
     job = replace(job, table=job.table.model_copy(update={"bronze_layout": load.layout}))
     with open_source(job.url, job.table, job.mask_key) as source:
-        read = plan_read(job, TableState(), source, None, None, key_is_checked=True)
+        read = plan_read(job, TableState(), source, None, None, is_range=True)
         plan = _narrowed(read, load.ranges[number])
         columns = read.ask.described.columns
         landing = Landing(
@@ -106,13 +108,14 @@ def finish(job: TableJob) -> dict[str, Any]:
         load to finish.
 
     Raises:
-        StateError: A range is missing.
+        StateError: A range is missing, or the metadata has changed since.
     """
     name = job.table.lake_name
     state = load_state(job.store, job.lake, name)
     load = state.load
     if load is None:
         return {"watermark": state.cdc, "ranges": 0}
+    _check_goes_with(load, job)
     if missing := still_missing(job, load):
         numbers = ", ".join(str(number + 1) for number in missing)
         message = (
@@ -188,7 +191,7 @@ def _kept_digests(job: TableJob, load: InitialLoad) -> str | None:
     if load.strategy != "watermark" or load.cursor is None:
         return None
     store, lake, name = job.store, job.lake, job.table.lake_name
-    path = lake.digest_file(name, load.last)
+    path = lake.digest_file(name, load.last, secrets.token_hex(4))
     ours = [file for file, sequence in bronze_files(store, lake, name) if load.holds(sequence)]
     with digest_file(store.local_path(path), load.cursor, load.tail) as keep:
         for file in ours:
@@ -196,6 +199,18 @@ def _kept_digests(job: TableJob, load: InitialLoad) -> str | None:
                 keep(batch, batch.column(DIGEST))
     store.upload(path)
     return path
+
+
+def _check_goes_with(load: InitialLoad, job: TableJob) -> None:
+    """Refuse to go on by other metadata: the bounds are values of the key that was."""
+    if not _goes_with(load, job):
+        message = (
+            f"table {job.table.lake_name}: its initial load was planned with key "
+            f"({', '.join(load.key)}), cursor {load.cursor!r} and strategy {load.strategy}, and "
+            "config/ says otherwise now; clear missing_ranges, or run again: the table is then "
+            "read in one, and compared by key with what is there"
+        )
+        raise StateError(message)
 
 
 def _goes_with(load: InitialLoad, job: TableJob) -> bool:

@@ -76,9 +76,10 @@ class Lake:
         """Give the watermark's file, ADF's ``cdc.json``."""
         return f"{self.state_folder(table)}/cdc.json"
 
-    def digest_file(self, table: str, sequence: datetime) -> str:
+    def digest_file(self, table: str, sequence: datetime, attempt: str = "") -> str:
         """Give the file of the digests that the read with this sequence leaves behind."""
-        return f"{self.state_folder(table)}/digests_{sequence_text(sequence)}.parquet"
+        stem = "_".join(filter(None, ["digests", attempt, sequence_text(sequence)]))
+        return f"{self.state_folder(table)}/{stem}.parquet"
 
     def silver(self, table: str) -> str:
         """Give the Delta table of a table's current state."""

@@ -24,12 +24,18 @@ def begin_load(store: Store, lake: Lake, table: str, load: InitialLoad) -> Initi
         The load as it is stored: that of another process, if one has begun it meanwhile.
 
     Raises:
-        ReadOvertaken: Another read has begun meanwhile.
+        ReadOvertaken: Another read has ended meanwhile: the table is no longer unknown.
     """
 
     def change(state: TableState) -> TableState:
         if state.load is not None:
             return state
+        if state.cdc is not None or state.strategy is not None:
+            message = (
+                f"table {table}: another read has ended since this initial load was planned; "
+                "it is not begun"
+            )
+            raise ReadOvertaken(message)
         first = next_sequence(store, lake, table, state)
         begun = replace(load, sequence=first)
         return replace(state, reserved=begun.last, load=begun)

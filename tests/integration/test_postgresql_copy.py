@@ -211,6 +211,57 @@ def test_a_value_that_the_lake_cannot_hold_is_named_and_ends_the_read(
         by_values(monkeypatch, world)
 
 
+def test_a_value_that_does_not_fit_is_found_soon_in_a_wide_table(
+    world: PostgresWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The source's snapshot is held open meanwhile."""
+    columns = ", ".join(f"c{i} text DEFAULT 'x'" for i in range(60))
+    world.sql(
+        'DROP TABLE dbo."DimUser"',
+        f'CREATE TABLE dbo."DimUser" (user_id int, {columns}, updated_at timestamp)',
+        'INSERT INTO dbo."DimUser" (user_id) SELECT generate_series(1, 5000)',
+        """UPDATE dbo."DimUser" SET updated_at = 'infinity' WHERE user_id = 4321""",
+    )
+    reads: list[int] = []
+    read = postgresql_copy._read
+
+    def counted(block: bytes, kinds: list[pa.DataType]) -> list[pa.Array]:
+        reads.append(len(block))
+        return read(block, kinds)
+
+    monkeypatch.setattr(postgresql_copy, "_read", counted)
+    with pytest.raises(SourceError, match="column 'updated_at' holds 'infinity'"):
+        rows_of(world, most=5000)
+    assert len(reads) < 100
+
+
+def test_a_database_of_another_encoding_is_read(tmp_path: Path, url: str) -> None:
+    admin = make_postgres_world(tmp_path, url)
+    admin.sql(
+        "DROP DATABASE IF EXISTS latin",
+        "CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0",
+    )
+    ddl = (
+        'CREATE TABLE dbo."DimUser" (user_id int PRIMARY KEY, "größe" text, '
+        "updated_at {type} DEFAULT '2026-01-01')"
+    )
+    world = make_postgres_world(tmp_path, str(sa.make_url(url).set(database="latin")), ddl=ddl)
+    assert world.url != url
+    world.sql("""INSERT INTO dbo."DimUser" VALUES (1, 'Größe'), (2, 'é')""")
+    assert rows_of(world)["größe"].to_pylist() == ["Größe", "é"]
+
+
+def test_floats_have_all_their_digits_whatever_the_login_prefers(world: PostgresWorld) -> None:
+    make(world, {"double precision": ["0.30000000000000004", "1.7976931348623157e308"]})
+    (user, database) = ("CURRENT_USER", "postgres")
+    world.sql(f"ALTER ROLE {user} IN DATABASE {database} SET extra_float_digits = 0")
+    try:
+        found = rows_of(world)["c0"].to_pylist()
+    finally:
+        world.sql(f"ALTER ROLE {user} IN DATABASE {database} RESET extra_float_digits")
+    assert found[:2] == [0.30000000000000004, 1.7976931348623157e308]
+
+
 def filled(world: PostgresWorld, rows: int, text: str = "'a'") -> None:
     world.sql(
         f'INSERT INTO dbo."DimUser" SELECT i, {text}, now() FROM generate_series(1, {rows}) i'

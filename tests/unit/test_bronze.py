@@ -141,3 +141,36 @@ def test_a_task_gives_memory_back_that_its_batches_freed() -> None:
         [sys.executable, "-c", show], capture_output=True, text=True, check=True, env=plain
     )
     assert done.stdout.strip() == "system"
+
+
+def test_whatever_fails_in_the_writing_thread_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_self: pq.ParquetWriter, _group: pa.Table) -> None:
+        raise pa.ArrowInvalid("refused")
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", refuse)
+    rows = pa.record_batch({"a": [1, 2]})
+    path = tmp_path / "x.parquet"
+    with pytest.raises(pa.ArrowInvalid, match="refused"), ParquetFile(path, rows.schema) as file:
+        file.write(rows)
+    assert not path.exists()
+
+
+def test_an_error_beside_that_of_the_writing_thread_is_the_one_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_self: pq.ParquetWriter, _group: pa.Table) -> None:
+        raise pa.ArrowInvalid("refused")
+
+    def fail(path: Path) -> None:
+        rows = pa.record_batch({"a": [1, 2]})
+        with ParquetFile(path, rows.schema) as file:
+            file.write(rows)
+            file._flush()
+            raise KeyError("mine")
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", refuse)
+    with pytest.raises(KeyError, match="mine"):
+        fail(tmp_path / "x.parquet")
+    assert not (tmp_path / "x.parquet").exists()

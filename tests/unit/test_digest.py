@@ -197,3 +197,10 @@ def test_a_digest_does_not_depend_on_the_rows_beside_it(monkeypatch: pytest.Monk
     assert len(set(alone)) == len(texts)
     monkeypatch.setattr(digest, "_BUFFER_BYTES", 0)
     assert digests(rows) == alone, "also where the rows are taken in parts"
+
+
+def test_a_columns_name_is_no_pattern() -> None:
+    names = ["*", "^a.*$", "a", "0", "1"]
+    rows = pa.table({name: ["x", name] for name in names})
+    assert len(set(digests(rows))) == 2
+    assert row_digests(rows, list(reversed(names))).to_pylist() == digests(rows)

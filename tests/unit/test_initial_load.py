@@ -237,6 +237,56 @@ def test_a_load_whose_metadata_changed_is_given_up_without_ghosts(world: World) 
     assert _lake(world) == _source(world), "what was deleted meanwhile is gone"
 
 
+def test_a_range_leaves_out_what_the_metadata_withholds_whatever_came_before(
+    tmp_path: Path,
+) -> None:
+    world = make_world(tmp_path, fields=f"{SPLIT}, null_cursor: exclude")
+    world.put(*((n, f"n{n}", OLD) for n in range(1, 21)))
+    for number in (2, 12, 19):
+        world.put((number, "withheld", None if number == 12 else "2099-01-01 00:00:00"))
+    for number in (3, 0, 2, 1):
+        initial_load.missing_ranges(world.job())
+        initial_load.copy_range(world.job(), number)
+    initial_load.finish(world.job())
+    assert {row["_operation"] for row in world.bronze()} == {"upsert"}
+    assert {row["user_id"] for row in world.bronze()} == {*range(1, 21)} - {2, 12, 19}
+    assert "user_id=2" in str(world.run()["not_seen"]["future"]["keys"])
+
+
+def test_a_key_in_another_order_is_another_and_stops_the_load(tmp_path: Path) -> None:
+    """Its ranges would be cut by another column, and be found empty."""
+    ddl = "CREATE TABLE T (a INTEGER, b INTEGER, at TIMESTAMP, PRIMARY KEY (a, b))"
+    fields = "cursor: at, strategy: watermark, initial_ranges: 4"
+    world = make_world(tmp_path, ddl, f"key: [a, b], {fields}")
+    world.put(*((n, n + 1000, OLD) for n in range(40)))
+    missing = initial_load.missing_ranges(world.job())
+    initial_load.copy_range(world.job(), 0)
+    world.table = load_table(tmp_path, f"key: [b, a], {fields}", "T")
+    for number in list(missing)[1:]:
+        with pytest.raises(StateError, match=r"planned with key \(a, b\).* clear missing_ranges"):
+            initial_load.copy_range(world.job(), number)
+    with pytest.raises(StateError, match="config/ says otherwise now"):
+        initial_load.finish(world.job())
+    assert initial_load.missing_ranges(world.job()) == {}
+    world.run()
+    assert len(world.replay()) == 40
+
+
+def test_a_plan_that_comes_late_begins_no_load(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile() -> None:
+        monkeypatch.undo()
+        _load(world)
+        world.put((20, "changed", NEW))
+        world.run()
+
+    monkeypatch.setattr(initial_load, "cut", _then(meanwhile, initial_load.cut))
+    with pytest.raises(ReadOvertaken, match="another read has ended"):
+        initial_load.missing_ranges(world.job())
+    assert (world.state.cdc, world.state.load) == (NEW, None)
+
+
 def test_a_table_that_the_lake_knows_is_not_loaded_in_ranges(world: World) -> None:
     world.run()
     assert initial_load.missing_ranges(world.job()) == {}

@@ -63,10 +63,14 @@ def copy_range(
     return copied
 
 
-def finish_initial_load(source: Source, table: Table, *, dag_run: DagRunProtocol) -> dict[str, Any]:
+def finish_initial_load(
+    source: Source, table: Table, *, params: Mapping[str, Any], dag_run: DagRunProtocol
+) -> dict[str, Any] | None:
     """Set the watermark, now that every key range is in bronze: the next read goes on from it."""
     from tidemark import initial_load
 
+    if chosen_interval(params, dag_run):
+        return None  # a backfill leaves a load that is not whole as it is
     return initial_load.finish(_job(source, table, dag_run))
 
 

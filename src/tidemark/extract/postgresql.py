@@ -92,6 +92,7 @@ def _prepare(connection: Any, _record: object) -> None:
     # Timestamps with a time zone are given, and bounds without one taken, in UTC.
     connection.execute("SET TIME ZONE 'UTC'")
     connection.execute("SET DateStyle = 'ISO, YMD'")
+    connection.execute("SET extra_float_digits = 3")
     connection.execute("SET bytea_output = 'hex'")
     connection.execute("SET application_name = 'tidemark'")
     connection.commit()

@@ -77,7 +77,7 @@ def _blocks(
 ) -> Generator[bytearray, None, None]:
     driver = _driver(connection)
     try:
-        with driver.cursor() as cursor, cursor.copy(copy.encode(), values) as rows:
+        with driver.cursor() as cursor, cursor.copy(copy, values) as rows:
             yield from _gathered(driver, rows, most)
     except psycopg.Error as error:
         lost = driver.closed or driver.broken
@@ -156,9 +156,9 @@ class _Form:
     def _misfit(self, block: bytearray) -> SourceError:
         texts = _read(block, [pa.binary()] * len(self.columns))
         for column, field in zip(texts, self.columns, strict=True):
-            for value in column.to_pylist():
-                if value is not None and not _fits(value, field.type):
-                    return misfit(value.decode(errors="replace"), field, self.table)
+            value = _first_misfit(column.drop_null(), field.type)
+            if value is not None:
+                return misfit(value.decode(errors="replace"), field, self.table)
         return SourceError(
             f"table {self.table}: Arrow can't read a block of {len(block)} bytes of its CSV; read "
             "a view with fewer columns, and report this with the table's definition"
@@ -184,11 +184,22 @@ def _read(block: bytearray | bytes, kinds: list[pa.DataType]) -> list[pa.Array]:
     return [column.combine_chunks() for column in rows.columns]
 
 
-def _fits(value: bytes, kind: pa.DataType) -> bool:
+def _first_misfit(values: pa.Array, kind: pa.DataType) -> bytes | None:
+    """Find the first value that is none of a type, by halves; None: all of them fit."""
+    if _fit(values.to_pylist(), kind):
+        return None
+    while len(values) > 1:
+        half = values.slice(0, len(values) // 2)
+        values = values.slice(len(half)) if _fit(half.to_pylist(), kind) else half
+    found: bytes = values[0].as_py()
+    return found
+
+
+def _fit(values: list[bytes], kind: pa.DataType) -> bool:
     # In quotes, as a text may hold anything.
-    quoted = b'"' + value.replace(b'"', b'""') + b'"\n'
+    lines = (b'"' + value.replace(b'"', b'""') + b'"\n' for value in values)
     try:
-        _read(_MARK + quoted, [_read_as(kind)])
+        _read(_MARK + b"".join(lines), [_read_as(kind)])
     except pa.ArrowInvalid:
         return False
     return True
