@@ -293,7 +293,7 @@ def remove_leftovers(job: TableJob, state: TableState, before: datetime) -> None
                 store.remove(path)
 
 
-def _cut(read: PlannedRead) -> str | None:
+def what_is_cut(read: PlannedRead) -> str | None:
     """Say what the lake's types do not hold of this table; once, with its first row."""
     cuts = read.ask.described.cuts
     if not cuts:
@@ -310,7 +310,7 @@ def _notes(read: PlannedRead) -> Iterator[str | None]:
     if read.plan.note != read.anew:
         yield read.plan.note
     if read.anew or not read.ask.known:
-        yield _cut(read)
+        yield what_is_cut(read)
 
 
 def _result(

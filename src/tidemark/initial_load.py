@@ -22,7 +22,7 @@ from tidemark.errors import ReadOvertaken, StateError
 from tidemark.extract.key_ranges import find_bounds, why_whole, within
 from tidemark.extract.source import open_source
 from tidemark.extract.strategy import ReadPlan
-from tidemark.ingest import PlannedRead, plan_read, remove_leftovers
+from tidemark.ingest import PlannedRead, plan_read, remove_leftovers, what_is_cut
 from tidemark.known_rows import bronze_batches
 from tidemark.landing import Counts, Landing, TableJob, deletion_moment, land
 from tidemark.load_progress import InitialLoad, KeyRange
@@ -69,7 +69,7 @@ def copy_range(job: TableJob, number: int) -> dict[str, Any]:
     """Copy one range of the initial load into a bronze file of its own.
 
     Returns:
-        ``rows`` published and ``read``, ``window``, ``file``.
+        ``rows`` published and ``read``, ``window``, ``file``, ``note``.
 
     Raises:
         ReadOvertaken: The load is over or was begun anew, or another attempt was faster; retry.
@@ -97,7 +97,13 @@ def copy_range(job: TableJob, number: int) -> dict[str, Any]:
     _publish(landing, load, number, counts)
     logger.info("table %s: %s rows published, %s", name, counts.published, plan.window)
     file = landing.file if counts.published else None
-    return {"rows": counts.published, "read": counts.read, "window": plan.window, "file": file}
+    return {
+        "rows": counts.published,
+        "read": counts.read,
+        "window": plan.window,
+        "file": file,
+        "note": what_is_cut(read) if number == 0 else None,
+    }
 
 
 def finish(job: TableJob) -> dict[str, Any]:

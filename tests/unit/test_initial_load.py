@@ -181,6 +181,16 @@ def _inodes(world: World) -> dict[str, int]:
     return {name: (folder / name).stat().st_ino for name in world.published}
 
 
+def test_what_the_lake_cannot_hold_is_told_once(tmp_path: Path) -> None:
+    ddl = DIM_USER.replace("user_name TEXT", "user_name NUMERIC")
+    world = make_world(tmp_path, ddl, SPLIT)
+    world.put(*((n, n / 2, OLD) for n in range(1, 21)))
+    missing = initial_load.missing_ranges(world.job())
+    notes = [initial_load.copy_range(world.job(), number)["note"] for number in missing]
+    assert "user_name (NUMERIC): NUMERIC has no precision" in notes[0]
+    assert notes[1:] == [None] * 3
+
+
 def test_a_range_that_lost_its_rows_is_done_too(world: World) -> None:
     missing = initial_load.missing_ranges(world.job())
     world.sql("DELETE FROM DimUser WHERE user_id BETWEEN 6 AND 10")

@@ -180,7 +180,9 @@ def _add_range(tables: dict[str, TableReport], table: str, copied: _Copy) -> Non
         "rows": (known.rows or 0) + (copied.rows or 0),
         "read": (known.read or 0) + (copied.read or 0),
     }
-    _update(tables, table, {**sums, "window": "the whole table, in ranges of its key"})
+    notes = "; ".join(filter(None, [known.note, copied.note])) or None
+    told = {"window": "the whole table, in ranges of its key", "note": notes}
+    _update(tables, table, {**sums, **told})
 
 
 def _copy(copied: _Copy) -> dict[str, Any]:
