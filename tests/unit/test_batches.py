@@ -140,7 +140,7 @@ def test_batches_begin_small_and_follow_the_size_of_the_rows() -> None:
     narrow = Cursor(pa.table({"v": pa.array(range(200_000), pa.int64())}))
     rows = list(fetch(result(narrow), sqlserver, pa.schema([("v", pa.int64())]), "T"))  # type: ignore[arg-type]
     assert sum(batch.rows.num_rows for batch in rows) == 200_000
-    assert narrow.asked[:4] == [100, 500, 2_500, 10_000]
+    assert narrow.asked[:4] == [100, 500, 2_500, 12_500]
     assert max(narrow.asked) == batches.BATCH_ROWS
 
     wide = Cursor(pa.table({"v": ["x" * 2**20] * 300}))
