@@ -197,5 +197,5 @@ def _repetitive(group: pa.Table) -> list[str]:
     """Name the columns whose values repeat: for the others a dictionary costs time and room."""
     some = group.slice(0, _SAMPLE_ROWS)
     most = some.num_rows // 2
-    kinds = {f.name: f.type for f in group.schema if not pa.types.is_nested(f.type)}
-    return [n for n in kinds if pc.count_distinct(some.column(n)).as_py() <= most]
+    names = [f.name for f in group.schema if not pa.types.is_nested(f.type)]
+    return [n for n in names if pc.count_distinct(some.column(n)).as_py() <= most]

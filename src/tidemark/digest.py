@@ -70,8 +70,10 @@ def _digests(rows: pa.RecordBatch | pa.Table, names: tuple[str, ...]) -> bytes:
     found = {name: _plain(rows.column(name)) for name in names}
     columns = {name: values for name, values in found.items() if values.null_count < len(values)}
     hashes = _hashes({n: v for n, v in columns.items() if not _is_fixed(v.type)})
-    for name, values in columns.items():
-        i = names.index(name)
+    for i, name in enumerate(names):
+        if name not in columns:
+            continue
+        values = columns[name]
         low, high = hashes.get(name) or _canonical(values)
         # What stands in a NULL's place does not count.
         there = 1 if not values.null_count else values.is_valid().to_numpy(zero_copy_only=False)

@@ -56,7 +56,7 @@ def missing_ranges(job: TableJob) -> dict[int, str]:
         )
         forget_load(job.store, job.lake, name)
         return {}
-    if load is None and (state.cdc is None and state.strategy is None):
+    if load is None and not state.was_read:
         load = _begin(job, state)
     if load is None:
         return {}
@@ -81,7 +81,7 @@ def copy_range(job: TableJob, number: int) -> dict[str, Any]:
     load = state.load
     if load is None or number not in still_missing(job, load):
         logger.info("table %s: range %s is in the lake already", name, number + 1)
-        return {"rows": 0, "read": 0, "window": None, "file": None}
+        return {"rows": 0, "read": 0, "window": None, "file": None, "note": None}
     _check_goes_with(load, job)
     # Not where the metadata says now: another attempt may be under way.
     job = replace(job, table=job.table.model_copy(update={"bronze_layout": load.layout}))
@@ -177,8 +177,7 @@ def _begin(job: TableJob, state: TableState) -> InitialLoad | None:
         logger.info("table %s: the initial load is not split: %s", table.lake_name, reason)
         return None
     load = InitialLoad(
-        sequence=datetime.now(UTC),
-        column=table.key[0],
+        sequence=datetime.now(UTC),  # until it is noted
         bounds=bounds,
         strategy=read.choice.name,
         position=dict(read.plan.position),

@@ -46,7 +46,7 @@ class InitialLoad:
 
     Attributes:
         sequence: The sequence of the first range, UTC; the others follow by microseconds.
-        column: The first column of the key.
+        key: The columns of the key; the ranges are of the first.
         bounds: Where one range ends and the next begins, ascending, as text.
         strategy: The strategy that the load was planned by.
         position: What the strategy goes on from afterwards.
@@ -54,13 +54,12 @@ class InitialLoad:
         tail: With strategy `watermark`: the cursor value from which the next read reads again.
         cursor: The column that `high` is a value of.
         kind: The cursor's kind.
-        key: The columns of the key.
         layout: Where the ranges are published: of two attempts at a range, only one may be.
         empty: The ranges that were found to hold no row.
     """
 
     sequence: datetime
-    column: str
+    key: tuple[str, ...]
     bounds: tuple[str, ...]
     strategy: str
     position: Mapping[str, str] = field(default_factory=dict)
@@ -68,7 +67,6 @@ class InitialLoad:
     tail: str | None = None
     cursor: str | None = None
     kind: Kind | None = None
-    key: tuple[str, ...] = ()
     layout: BronzeLayout = "flat"
     empty: tuple[int, ...] = ()
 
@@ -76,7 +74,7 @@ class InitialLoad:
     def ranges(self) -> tuple[KeyRange, ...]:
         """The ranges; together they hold every row, and none twice."""
         edges = [None, *self.bounds, None]
-        return tuple(KeyRange(self.column, low, high) for low, high in pairwise(edges))
+        return tuple(KeyRange(self.key[0], low, high) for low, high in pairwise(edges))
 
     @property
     def last(self) -> datetime:
@@ -105,7 +103,6 @@ def as_json(load: InitialLoad) -> dict[str, Any]:
     """Write a load as it is stored."""
     return {
         "sequence": load.sequence.isoformat(),
-        "column": load.column,
         "bounds": list(load.bounds),
         "strategy": load.strategy,
         "position": dict(load.position),
@@ -129,7 +126,6 @@ def from_json(value: Mapping[str, Any]) -> InitialLoad:
     """
     return InitialLoad(
         sequence=datetime.fromisoformat(value["sequence"]).astimezone(UTC),
-        column=value["column"],
         bounds=tuple(value["bounds"]),
         strategy=value["strategy"],
         position=dict(value["position"]),

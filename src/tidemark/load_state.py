@@ -30,7 +30,7 @@ def begin_load(store: Store, lake: Lake, table: str, load: InitialLoad) -> Initi
     def change(state: TableState) -> TableState:
         if state.load is not None:
             return state
-        if state.cdc is not None or state.strategy is not None:
+        if state.was_read:
             message = (
                 f"table {table}: another read has ended since this initial load was planned; "
                 "it is not begun"

@@ -161,7 +161,7 @@ def _lines(plan: TablePlan) -> Iterator[str]:
 
 def _ranges(job: TableJob, state: TableState, read: PlannedRead) -> str | None:
     wanted = job.table.initial_ranges
-    if wanted is None or state.cdc is not None or state.strategy is not None:
+    if wanted is None or state.was_read:
         return None
     if state.load is not None:
         all_of_them, missing = state.load.ranges, still_missing(job, state.load)

@@ -56,6 +56,11 @@ class TableState:
     foreign: bool = False
     version: str | None = None
 
+    @property
+    def was_read(self) -> bool:
+        """Whether a read of the table, ours or ADF's, has ever come to its end."""
+        return self.cdc is not None or self.strategy is not None
+
 
 def load_state(store: Store, lake: Lake, table: str) -> TableState:
     """Read a table's state; an empty one where there is no file.

@@ -354,7 +354,7 @@ def test_a_key_that_is_not_unique_is_refused_before_any_range(tmp_path: Path) ->
 
 def test_a_load_survives_being_stored() -> None:
     load = InitialLoad(
-        sequence=datetime(2026, 1, 1, tzinfo=UTC), column="id", bounds=("a", "ü\n"),
+        sequence=datetime(2026, 1, 1, tzinfo=UTC), bounds=("a", "ü\n"),
         strategy="rowversion", position={"rowversion": "0x01"}, high=None, tail=None,
         cursor=None, kind=None, key=("id", "n"), layout="dated", empty=(1,),
     )  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
+from tidemark.extract.source import kind_of
 from tidemark.extract.strategy import Ask, ReadPlan, from_table
 from tidemark.load_progress import KeyRange
 from tidemark.windows import Kind
@@ -19,7 +20,7 @@ def why_whole(ask: Ask, plan: ReadPlan) -> str | None:
     if not isinstance(plan.statement, sa.Select):
         return "there is nothing to read"
     first = ask.described.columns.field(ask.table.key[0])
-    if _kind(first.type) is None and not _is_written(first.type):
+    if kind_of(first.type) is None and not _is_written(first.type):
         return f"the key begins with {first.name!r}, of type {first.type}"
     return None
 
@@ -70,22 +71,13 @@ def _column(ask: Ask) -> sa.ColumnClause[Any]:
     return sa.column(ask.table.key[0])
 
 
-def _kind(kind: pa.DataType) -> Kind | None:
-    """Tell whether a key's values are such as a cursor's are."""
-    if pa.types.is_integer(kind):
-        return "integer"
-    if pa.types.is_timestamp(kind):
-        return "timestamp"
-    return "date" if pa.types.is_date(kind) else None
-
-
 def _is_written(kind: pa.DataType) -> bool:
     """Tell whether the database writes, and reads, a key's values exactly as text."""
     return bool(pa.types.is_string(kind) or pa.types.is_decimal(kind))
 
 
 def _key_kind(ask: Ask) -> Kind | None:
-    return _kind(ask.described.columns.field(ask.table.key[0]).type)
+    return kind_of(ask.described.columns.field(ask.table.key[0]).type)
 
 
 def _comparable(ask: Ask) -> sa.ColumnElement[Any]:

@@ -223,18 +223,24 @@ def cursor_kind(table: Table, columns: pa.Schema) -> Kind | None:
     """
     if table.cursor is None:
         return None
-    kind = columns.field(table.cursor).type
-    if pa.types.is_timestamp(kind):
+    type_ = columns.field(table.cursor).type
+    kind = kind_of(type_)
+    if kind is None:
+        message = (
+            f"table {table.name}: cursor {table.cursor!r} is of type {type_}; a cursor is a "
+            "timestamp, a date or an integer"
+        )
+        raise ConfigError(message)
+    return kind
+
+
+def kind_of(type_: pa.DataType) -> Kind | None:
+    """Tell what kind of bound a type's values make; None: they have no useful order."""
+    if pa.types.is_timestamp(type_):
         return "timestamp"
-    if pa.types.is_date(kind):
+    if pa.types.is_date(type_):
         return "date"
-    if pa.types.is_integer(kind):
-        return "integer"
-    message = (
-        f"table {table.name}: cursor {table.cursor!r} is of type {kind}; a cursor is a timestamp, "
-        "a date or an integer"
-    )
-    raise ConfigError(message)
+    return "integer" if pa.types.is_integer(type_) else None
 
 
 def fitting_lookback(table: Table, kind: Kind) -> timedelta | int:
