@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from tidemark.errors import ConfigError
 from tidemark.metadata.clashes import Claim, clashes, source_claims, table_claims
 from tidemark.metadata.columns import SIDE, Columns
+from tidemark.metadata.config_digest import config_digest, config_files
 from tidemark.metadata.problems import FILLED, Problem, config_error, problems_of
 from tidemark.metadata.rule_names import rule_names
 from tidemark.metadata.source import Alerts, Endpoint, Reconcile, Source, TaskPolicy
@@ -37,6 +38,7 @@ __all__ = [
     "Strategy",
     "Table",
     "TaskPolicy",
+    "config_digest",
     "load_all",
     "load_source",
     "rule_notes",
@@ -98,7 +100,7 @@ def load_all(folder: Path, rules_folder: Path | None = None) -> dict[str, Source
         raise ConfigError(f"{folder}: is no folder; create it, or let TIDEMARK_CONFIG name another")
     loaded: dict[str, Source | ConfigError] = {}
     taken: list[Claim] = []
-    for path in _files(folder):
+    for path in config_files(folder):
         if path.stem in loaded:
             text = f"{path}: another file has this name; keep one of .yaml and .yml"
             loaded[path.stem] = ConfigError(text)
@@ -128,11 +130,6 @@ def rule_notes(source: Source, rules_folder: Path) -> list[str]:
         for name in rule_names(path)
         if name not in used
     ]
-
-
-def _files(folder: Path) -> list[Path]:
-    files = (p for p in folder.iterdir() if p.suffix.lower() in {".yaml", ".yml"})
-    return sorted((p for p in files if not p.name.startswith(".")), key=lambda p: (p.stem, p.name))
 
 
 def _stem_problems(path: Path) -> list[Problem]:
