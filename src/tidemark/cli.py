@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tidemark import rebuild_command, sample
 from tidemark.errors import ConfigError, TidemarkError
-from tidemark.metadata import load_all, rule_notes
+from tidemark.metadata import config_digest, load_all, rule_notes
 from tidemark.settings import Settings, load_settings
 from tidemark.time_travel import moment_of
 
@@ -80,6 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="<command>")
     validate = commands.add_parser("validate", help="check every file of metadata")
     validate.set_defaults(command=_validate)
+    digest = commands.add_parser(
+        "digest", help="print the digest of config/, for `databricks bundle`"
+    )
+    digest.set_defaults(command=_digest)
     _add_sample(commands)
     env = commands.add_parser("env", help="print the exports that make `airflow` use this home")
     env.set_defaults(command=_env)
@@ -200,6 +204,12 @@ def _add_reconcile(commands: argparse._SubParsersAction[argparse.ArgumentParser]
         "--dry-run", action="store_true", help="with --repair: only say what would be written"
     )
     reconcile.set_defaults(command=_reconcile)
+
+
+def _digest(arguments: argparse.Namespace, settings: Settings) -> int:
+    del arguments
+    print(config_digest(settings.config))
+    return 0
 
 
 def _validate(arguments: argparse.Namespace, settings: Settings) -> int:

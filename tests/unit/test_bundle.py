@@ -1,0 +1,202 @@
+"""The bundle, as Databricks' documentation and its own models read it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from bundle import FILES, PROJECT, Bundle, load_bundle, references
+
+from tidemark.metadata import config_digest, load_all
+
+TARGETS = ("dev", "qa", "prod")
+GIVEN = {"lake": "abfss://lake@account.dfs.core.windows.net", "config_digest": "0" * 64}
+
+
+@pytest.fixture(scope="module", params=TARGETS)
+def bundle(request: pytest.FixtureRequest) -> Bundle:
+    return load_bundle(request.param, GIVEN | {"run_as": "a-service-principal"})
+
+
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _leaves(item, name)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _leaves(item, key)
+    else:
+        yield key, value
+
+
+def _tasks(bundle: Bundle) -> Iterator[tuple[str, dict[str, Any]]]:
+    for key, job in bundle.jobs.items():
+        for task in job["tasks"]:
+            yield key, task
+
+
+def test_what_is_deployed_is_there(bundle: Bundle) -> None:
+    paths = {
+        value
+        for _, value in _leaves([dict(bundle.jobs), dict(bundle.pipelines)])
+        if isinstance(value, str) and value.startswith(str(PROJECT))
+    }
+    wheel = str(PROJECT / "dist" / "*.whl")
+    assert wheel in paths
+    missing = [path for path in paths - {wheel} if not Path(path).is_file()]
+    assert not missing
+    assert {"spark_jobs/silver.py", "dlt/scd.py"} <= {
+        str(Path(path).relative_to(PROJECT)) for path in paths
+    }
+    synced = yaml.safe_load((PROJECT / "databricks.yml").read_text())["sync"]["paths"]
+    for path in paths - {wheel}:
+        assert Path(path).relative_to(PROJECT).parts[0] in synced
+
+
+def test_nothing_is_left_open(bundle: Bundle) -> None:
+    for _, value in _leaves([dict(bundle.jobs), dict(bundle.pipelines), dict(bundle.target)]):
+        assert "${" not in str(value)
+
+
+def test_every_reference_and_variable_is_used_and_known() -> None:
+    declared = yaml.safe_load((PROJECT / "databricks.yml").read_text())["variables"]
+    used = {name.removeprefix("var.") for name in references() if name.startswith("var.")}
+    assert used == set(declared)
+
+
+@pytest.mark.parametrize("name", ["lake", "config_digest"])
+def test_a_value_that_only_the_user_knows_is_asked_for(name: str) -> None:
+    with pytest.raises(ValueError, match=f"required variable {name}"):
+        load_bundle("dev", {key: value for key, value in GIVEN.items() if key != name})
+
+
+def test_each_target_has_its_own_catalog_and_prefix() -> None:
+    bundles = {target: load_bundle(target, GIVEN) for target in TARGETS}
+    catalogs = {b.pipelines["gold_spotify"]["catalog"] for b in bundles.values()}
+    prefixes = {b.prefix for b in bundles.values()}
+    assert len(catalogs) == len(prefixes) == len(TARGETS)
+    assert {t: b.target["mode"] for t, b in bundles.items()} == {
+        "dev": "development",
+        "qa": "production",
+        "prod": "production",
+    }
+
+
+def test_in_production_a_service_principal_runs_it() -> None:
+    prod = load_bundle("prod", GIVEN | {"run_as": "app-id"})
+    assert prod.target["run_as"] == {"service_principal_name": "app-id"}
+    assert "/Users/" not in prod.target["workspace"]["root_path"]
+
+
+def test_airflow_alone_starts_anything(bundle: Bundle) -> None:
+    for job in bundle.jobs.values():
+        for kind in ("schedule", "continuous", "trigger"):
+            assert job.get(kind, {"pause_status": "PAUSED"})["pause_status"] == "PAUSED"
+    assert not any(pipeline["continuous"] for pipeline in bundle.pipelines.values())
+
+
+def test_each_job_gives_its_program_arguments_that_it_takes(bundle: Bundle) -> None:
+    for key, task in _tasks(bundle):
+        program, words = task["spark_python_task"]["python_file"], _words(task)
+        says = _help(program)
+        options = {word for word in words if word.startswith("--")}
+        assert options, key
+        for option in options:
+            assert re.search(rf"{option}\b", says), f"{key}: {program} knows no {option}"
+
+
+def _words(task: dict[str, Any]) -> list[str]:
+    return [str(word) for word in task["spark_python_task"]["parameters"]]
+
+
+def _help(program: str) -> str:
+    command = [sys.executable, program, "--help"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_each_job_parameter_reaches_the_program_and_no_other_does(bundle: Bundle) -> None:
+    for job in bundle.jobs.values():
+        declared = {parameter["name"] for parameter in job.get("parameters", [])}
+        text = " ".join(word for task in job["tasks"] for word in _words(task))
+        assert set(re.findall(r"\{\{job\.parameters\.(\w+)\}\}", text)) == declared
+
+
+def test_every_source_has_its_pipeline(bundle: Bundle) -> None:
+    sources = load_all(PROJECT / "config")
+    assert set(bundle.pipelines) == {f"gold_{name}" for name in sources}
+    for name in sources:
+        pipeline = bundle.pipelines[f"gold_{name}"]
+        assert pipeline["name"] == f"{bundle.prefix}tidemark_{name}_gold"
+        assert pipeline["configuration"] == {
+            "spark.sql.session.timeZone": "UTC",
+            "tidemark.lake": GIVEN["lake"],
+            "tidemark.config": f"{FILES}/config",
+            "tidemark.source": name,
+            "tidemark.config_digest": GIVEN["config_digest"],
+        }
+
+
+def test_gold_runs_serverless_or_on_clusters_but_never_both() -> None:
+    plain = load_bundle("prod", GIVEN).pipelines["gold_spotify"]
+    assert plain["serverless"] is True
+    assert plain["clusters"] == []
+    clusters = [{"label": "default", "num_workers": 2}]
+    own = load_bundle("prod", GIVEN | {"gold_serverless": False, "gold_clusters": clusters})
+    assert own.pipelines["gold_spotify"]["serverless"] is False
+    assert own.pipelines["gold_spotify"]["clusters"] == clusters
+
+
+def test_silver_gets_a_cluster_on_which_it_can_tell_what_it_did(bundle: Bundle) -> None:
+    for job in bundle.jobs.values():
+        for cluster in job["job_clusters"]:
+            mode = cluster["new_cluster"]["data_security_mode"]
+            assert mode == "DATA_SECURITY_MODE_DEDICATED"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("max_retries: 0", "max_retry: 0", "max_retry"),
+        ("${var.node_type}", "${var.node}", r"reference does not exist: \$\{var\.node\}"),
+        ("resources:\n  jobs", "resource:\n  jobs", "unknown field: resource"),
+    ],
+)
+def test_a_mistake_is_refused(tmp_path: Path, old: str, new: str, reason: str) -> None:
+    folder = tmp_path / "resources"
+    folder.mkdir()
+    text = (PROJECT / "resources" / "jobs.yml").read_text()
+    assert old in text
+    (folder / "jobs.yml").write_text(text.replace(old, new))
+    (tmp_path / "databricks.yml").write_text((PROJECT / "databricks.yml").read_text())
+    with pytest.raises((ValueError, TypeError), match=reason):
+        load_bundle("dev", GIVEN, tmp_path)
+
+
+def test_the_wheel_holds_the_library_and_none_of_the_users_files(tmp_path: Path) -> None:
+    build = yaml.safe_load((PROJECT / "databricks.yml").read_text())["artifacts"]["tidemark"]
+    words = build["build"].replace("dist", str(tmp_path)).split()
+    uv = Path(sys.executable).parent / "uv"
+    subprocess.run(
+        [uv, *words[1:], "--no-build-isolation", "--python", sys.executable],
+        cwd=PROJECT / build["path"],
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "tidemark/spark/silver.py" in names
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"tidemark"}
+
+
+def test_the_digest_is_printed_for_the_deployment() -> None:
+    command = [Path(sys.executable).parent / "tidemark", "digest"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{config_digest(PROJECT / 'config')}\n"
+    assert not done.stderr
