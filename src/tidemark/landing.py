@@ -20,6 +20,7 @@ from tidemark.buckets import DIGEST, bucket_count, with_key
 from tidemark.digest import DIGEST_TYPE, row_digests
 from tidemark.digest_store import Keep, SeenDigests, digest_file
 from tidemark.extract.by_key import read_by_keys
+from tidemark.extract.row_count import row_count
 from tidemark.extract.source import OpenSource, SourceTable
 from tidemark.extract.strategy import (
     OPERATION,
@@ -213,7 +214,7 @@ def publish(job: TableJob, sequence: datetime, temporary: str, file: str) -> Non
 
 def table_size(source: OpenSource, table: Table) -> int:
     """Count a table's rows at the source."""
-    query = sa.select(sa.func.count()).select_from(from_table(table))
+    query = sa.select(row_count()).select_from(from_table(table))
     rows: int = source.connection.execute(query).scalar_one()
     return rows
 

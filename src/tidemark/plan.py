@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from tidemark.connection import mask_key, source_url
 from tidemark.errors import TidemarkError
+from tidemark.extract.row_count import row_count
 from tidemark.extract.source import OpenSource, open_source
 from tidemark.extract.strategy import ReadPlan
 from tidemark.ingest import PlannedRead, plan_read
@@ -219,5 +220,5 @@ def _count(source: OpenSource, plan: ReadPlan, whole: int) -> int:
     if not isinstance(plan.statement, sa.SelectBase):
         return whole
     rows = plan.statement.subquery("planned")
-    found = source.connection.execute(sa.select(sa.func.count()).select_from(rows))
+    found = source.connection.execute(sa.select(row_count()).select_from(rows))
     return int(found.scalar_one())

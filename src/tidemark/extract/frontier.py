@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tidemark.extract.row_count import row_count
 from tidemark.extract.source import OpenSource
 from tidemark.extract.strategy import Ask, Unseen, from_table, named
 from tidemark.metadata import Table
@@ -157,7 +158,7 @@ def bound(ask: Ask, text: str, kind: Kind) -> sa.ColumnElement[object]:
 
 def count_unseen(source: OpenSource, table: Table, where: sa.ColumnElement[bool]) -> Unseen:
     """Count the rows of a condition, and name the first of them."""
-    rows = sa.select(sa.func.count()).select_from(from_table(table)).where(where)
+    rows = sa.select(row_count()).select_from(from_table(table)).where(where)
     count = source.connection.execute(rows).scalar_one()
     if not count:
         return Unseen(0, ())

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
+from tidemark.extract.row_count import row_count
 from tidemark.extract.source import kind_of
 from tidemark.extract.strategy import Ask, ReadPlan, from_table
 from tidemark.load_progress import KeyRange
@@ -39,7 +40,7 @@ def find_bounds(ask: Ask, count: int) -> tuple[str, ...]:
         Where a part ends and the next begins: at most ``count - 1`` values, ascending, as text.
     """
     column = _column(ask)
-    there = sa.select(sa.func.count()).select_from(from_table(ask.table))
+    there = sa.select(row_count()).select_from(from_table(ask.table))
     rows = ask.source.connection.execute(there.where(column.is_not(None))).scalar_one()
     places = sorted({1 + rows * part // count for part in range(count)})
     place = sa.func.row_number().over(order_by=_comparable(ask))

@@ -1,5 +1,5 @@
 -- the bounds
-SELECT count(*) AS count_1
+SELECT COUNT_BIG(*) AS anon_1
 FROM [sales.eu].[Order]]Line]
 WHERE order_id IS NOT NULL
 

@@ -35,13 +35,13 @@ WHERE changed_at IS NOT NULL AND changed_at <= CAST(:param_2 AS datetime2(7)) OR
 -- :param_2 = '2026-01-01 12:00:00.123456'
 
 -- before the rows
-SELECT count(*) AS count_1
+SELECT COUNT_BIG(*) AS anon_1
 FROM [sales.eu].[Order]]Line]
 WHERE changed_at > CAST(:param_1 AS datetime2(7))
 -- :param_1 = '2026-01-01 12:00:00.123456'
 
 -- before the rows
-SELECT count(*) AS count_1
+SELECT COUNT_BIG(*) AS anon_1
 FROM [sales.eu].[Order]]Line]
 WHERE changed_at IS NULL
 
