@@ -9,10 +9,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from pyspark.sql import SparkSession
+
 from tidemark.errors import ConfigError
-from tidemark.metadata import config_digest, load_source, source_file
+from tidemark.metadata import Source, config_digest, load_source, source_file
+from tidemark.spark.replay import rebuilt, run_replay
 from tidemark.spark.session import build_session
-from tidemark.spark.silver import failure, run_silver, write_report
+from tidemark.spark.silver import TableResult, failure, run_silver, write_report
 
 
 def main() -> int:
@@ -21,8 +24,7 @@ def main() -> int:
     _require_deployed(args.config, args.config_digest)
     source = load_source(source_file(args.config, args.source), args.rules)
     spark = build_session(f"tidemark silver {args.source}", lake_root=args.lake)
-    tables = args.tables.split(",")
-    results = run_silver(spark, args.lake, source, tables, args.rules, beside=args.beside)
+    results = _results(spark, source, args)
     write_report(results, args.report, args.lake)
     for name, r in results.items():
         print(f"{name}: {r.rows_in} rows read, {r.rows} changes, {r.status}, {r.seconds:.1f} s")
@@ -30,6 +32,24 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def _results(
+    spark: SparkSession, source: Source, args: argparse.Namespace
+) -> dict[str, TableResult]:
+    tables = args.tables.split(",")
+    if args.replay:
+        files = [name for name in args.files.split(",") if name]
+        return run_replay(
+            spark, args.lake, source, tables, args.rules, files=files, rescue=args.rescue
+        )
+    results = run_silver(spark, args.lake, source, tables, args.rules, beside=args.beside)
+    if not args.beside:
+        return results
+    again = run_replay(
+        spark, args.lake, source, tables, args.rules, rescue=True, beside=args.beside
+    )
+    return rebuilt(results, again)
 
 
 def _arguments() -> argparse.Namespace:
@@ -44,6 +64,11 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--config-digest", default="", help="what `tidemark config-digest` says where Airflow runs"
+    )
+    parser.add_argument("--replay", action="store_true", help="merge what waits in quarantine")
+    parser.add_argument("--files", default="", help="with --replay: these files, not all")
+    parser.add_argument(
+        "--rescue", action="store_true", help="with --replay: files too whose columns contradict"
     )
     parser.add_argument("--beside", default="", help="folder of the lake to build in instead")
     parser.add_argument("--rules", type=Path, default=rules)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from tidemark import rebuild_command, sample
+from tidemark import rebuild_command, replay_command, sample
 from tidemark.errors import ConfigError, TidemarkError
 from tidemark.metadata import config_digest, load_all, rule_notes
 from tidemark.settings import Settings, load_settings
@@ -91,6 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     rebuild = commands.add_parser("rebuild", help="build silver and gold anew from bronze")
     rebuild_command.add_arguments(rebuild)
     rebuild.set_defaults(command=rebuild_command.run)
+    replay = commands.add_parser("replay", help="files in quarantine, into silver")
+    replay_command.add_arguments(replay)
+    replay.set_defaults(command=replay_command.run)
     _add_init(commands)
     _add_plan(commands)
     _add_reconcile(commands)
