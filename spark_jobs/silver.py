@@ -11,8 +11,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from tidemark.errors import ConfigError
-from tidemark.metadata import Source, config_digest, load_source, source_file
+from tidemark.metadata import Source, load_source, require_config, source_file
 from tidemark.spark.replay import rebuilt, run_replay
 from tidemark.spark.session import build_session
 from tidemark.spark.silver import TableResult, failure, run_silver, write_report
@@ -21,7 +20,7 @@ from tidemark.spark.silver import TableResult, failure, run_silver, write_report
 def main() -> int:
     """Run silver for the given tables; 1 if one of them failed."""
     args = _arguments()
-    _require_deployed(args.config, args.config_digest)
+    require_config(args.config, args.config_digest)
     source = load_source(source_file(args.config, args.source), args.rules)
     spark = build_session(f"tidemark silver {args.source}", lake_root=args.lake)
     results = _results(spark, source, args)
@@ -73,17 +72,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--beside", default="", help="folder of the lake to build in instead")
     parser.add_argument("--rules", type=Path, default=rules)
     return parser.parse_args()
-
-
-def _require_deployed(config: Path, wanted: str) -> None:
-    """Refuse to work by other metadata than the run that asks for it has."""
-    found = config_digest(config)
-    if wanted and found != wanted:
-        message = (
-            f"{config}: what is deployed here is not the metadata of the run ({found[:12]}, "
-            f"not {wanted[:12]}): deploy the bundle, and run again; nothing was done"
-        )
-        raise ConfigError(message)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ stream's checkpoint: a column that left the source is read as NULL, a new one ar
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
@@ -39,6 +39,7 @@ from tidemark.published import file_name, names_in_bronze
 from tidemark.quarantine import held_files, hold, keep, waiting
 from tidemark.spark.databricks import auto_loader
 from tidemark.spark.engine import is_databricks
+from tidemark.spark.rules import column
 from tidemark.storage import Store
 
 META = StructType(
@@ -157,8 +158,9 @@ def broken_files(
         if file_name(path) in unquote(said):
             place = f"{lake.bronze_folder(table)}/{path}"
             rows = spark.read.option(*_IN_ALL_FOLDERS).parquet(lake.url(place))
+            every_value = sf.xxhash64(*map(column, rows.columns))
             try:
-                rows.write.format("noop").mode("overwrite").save()
+                rows.agg(sf.max(every_value)).collect()
             except (PySparkException, Py4JJavaError):
                 _fetch(store, place)
                 found[file_name(path)] = unreadable(table, path)
@@ -169,11 +171,18 @@ def bronze_stream(spark: SparkSession, lake: Lake, table: str, schema: StreamSch
     """Open a table's bronze as a stream, without the files that are in quarantine."""
     open_files = auto_loader if is_databricks() else _file_stream
     rows = open_files(spark, schema.columns).load(lake.url(lake.bronze_folder(table)))
-    # Spark opens no file that this leaves out, such as one that was moved out of the way.
-    published = sf.col("_metadata.file_path").rlike(f"/{table}/{PUBLISHED}$")
-    if schema.held:
-        published &= ~sf.col("_metadata.file_name").isin(*schema.held)
-    return with_order(rows.where(published))
+    return with_order(published(rows, table, schema.held))
+
+
+def published(rows: DataFrame, table: str, held: Collection[str] = ()) -> DataFrame:
+    """Take only what lies where bronze files are published, and not in quarantine.
+
+    Spark opens no file that this leaves out, such as one that was moved out of the way.
+    """
+    chosen = sf.col("_metadata.file_path").rlike(f"/{table}/{PUBLISHED}$")
+    if held:
+        chosen &= ~sf.col("_metadata.file_name").isin(*held)
+    return rows.where(chosen)
 
 
 def bronze_file(
