@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,6 +20,8 @@ from typing import IO
 from tidemark.errors import LakeError, PipelineError
 from tidemark.layout import Lake
 from tidemark.storage import LocalStore, open_store
+
+_POLL_SECONDS = 0.2
 
 
 @contextmanager
@@ -44,6 +47,36 @@ def as_a_run(lake: Lake, source: str) -> Iterator[None]:
 
 
 @contextmanager
+def as_the_writer(lake: Lake, table: str, *, patience: float = 0) -> Iterator[None]:
+    """Write a table's silver: a run, a replay and a continuous stream, one at a time.
+
+    Args:
+        lake: The lake.
+        table: The table's name in the lake.
+        patience: For how many seconds to wait for another one.
+
+    Raises:
+        PipelineError: Another one is at work.
+    """
+    store = open_store(lake.root)
+    if not isinstance(store, LocalStore):
+        yield
+        return
+    with store.local_path(lake.table_lock(table)).open("a+") as file:
+        deadline = time.monotonic() + patience
+        while not _taken(file, fcntl.LOCK_EX):
+            if time.monotonic() > deadline:
+                message = (
+                    f"{table}: {_holder(file)} is writing its silver; run again when that has "
+                    "ended: what is in bronze stays pending"
+                )
+                raise PipelineError(message)
+            time.sleep(_POLL_SECONDS)
+        with _named(file):
+            yield
+
+
+@contextmanager
 def as_a_rebuild(store: LocalStore, lake: Lake, source: str) -> Iterator[None]:
     """Build as a rebuild does: nobody else meanwhile.
 
@@ -56,14 +89,8 @@ def as_a_rebuild(store: LocalStore, lake: Lake, source: str) -> Iterator[None]:
             who = "the silver or gold job of a run" if run else f"a rebuild, {_holder(file)},"
             message = f"{source}: {who} is at work; wait until it has ended, then run again"
             raise LakeError(message)
-        now = datetime.now(UTC).isoformat(sep=" ", timespec="seconds")
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()} (since {now})")
-        file.flush()
-        try:
+        with _named(file):
             yield
-        finally:
-            file.truncate(0)
 
 
 def refuse_half_swapped(store: LocalStore, lake: Lake, source: str) -> None:
@@ -87,6 +114,18 @@ def _taken(file: IO[str], kind: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+@contextmanager
+def _named(file: IO[str]) -> Iterator[None]:
+    now = datetime.now(UTC).isoformat(sep=" ", timespec="seconds")
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()} (since {now})")
+    file.flush()
+    try:
+        yield
+    finally:
+        file.truncate(0)
 
 
 def _holder(file: IO[str]) -> str:

@@ -109,6 +109,14 @@ class Lake:
         """Give the file that names the bronze files which silver's stream has met."""
         return f"{self.checkpoint('silver', table)}/_schema.json"
 
+    def quarantine(self, table: str) -> str:
+        """Give the file that names the bronze files which silver can't read."""
+        return f"{self.checkpoint('silver', table)}/_quarantine.json"
+
+    def table_lock(self, table: str) -> str:
+        """Give the file that whoever writes a table's silver locks."""
+        return self._built(f"{_INTERNAL}/locks/silver.{table}.lock")
+
     def auxiliary(self, name: str) -> str:
         """Give the Delta table that the local AUTO CDC keeps beside a gold table."""
         return self._built(f"{_INTERNAL}/autocdc/{name}")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tidemark import rebuild as rebuilding
 from tidemark.errors import ConfigError, LakeError, PipelineError
+from tidemark.lake_access import access_variables
 from tidemark.layout import Lake
 from tidemark.metadata import Source, load_source, source_file
 from tidemark.settings import Settings
@@ -114,19 +115,34 @@ def spark_job(settings: Settings, source: Source, master: str) -> rebuilding.Job
             }
             words = [word for pair in arguments.items() for word in pair]
             words = [str(settings.jobs_folder / f"{layer}.py"), *words]
-            code = _submit(words, master, settings.warm_spark_folder, errors)
+            code = submit(words, master, settings, errors)
             if code:
                 raise PipelineError(_failure(layer, report, errors.read_text(errors="replace")))
 
     return job
 
 
-def _submit(job: list[str], master: str, warm: Path, errors: Path) -> int:
-    conf = conf_for(master) | {"spark.master": master}
-    environment = os.environ | job_variables(os.environ, master)
+def submit(job: list[str], master: str, settings: Settings, errors: Path) -> int:
+    """Run a job's script on Spark to its end, and show its lines.
+
+    Args:
+        job: The script and its arguments.
+        master: Where Spark runs.
+        settings: The places.
+        errors: Where its error output goes.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ConfigError: There is no Spark here.
+    """
+    root = settings.lake.root
+    conf = conf_for(master, root) | {"spark.master": master}
+    environment = os.environ | job_variables(os.environ, master) | access_variables(root)
     try:
         with errors.open("w") as stderr:
-            return run_job(job, conf, environment, warm, _show, stderr=stderr)
+            return run_job(job, conf, environment, settings.warm_spark_folder, _show, stderr=stderr)
     except FileNotFoundError as error:
         message = f"{error.filename} is not installed; install `tidemark[spark]` here"
         raise ConfigError(message) from error
@@ -144,16 +160,27 @@ def _failure(layer: str, report: Path, errors: str) -> str:
     return f"{layer}: nothing was swapped in, the lake is as it was; mend it and run again:{why}"
 
 
-def _source(settings: Settings, name: str) -> Source:
+def chosen_source(settings: Settings, name: str) -> Source:
+    """Load a source's metadata by its name.
+
+    Raises:
+        ConfigError: There is no such source, or its metadata is wrong.
+    """
     path = source_file(settings.config, name)
     if not path.is_file():
         stems = sorted(p.stem for p in settings.config.glob("*.y*ml"))
         near = did_you_mean(name, stems)
         there = ", ".join(stems) or "none"
         raise ConfigError(f"{path}: there is no such source{near} (sources: {there})")
-    source = load_source(path, settings.rules_folder)
+    return load_source(path, settings.rules_folder)
+
+
+def _source(settings: Settings, name: str) -> Source:
+    source = chosen_source(settings, name)
     if source.compute != "spark":
-        raise ConfigError(f"{path}: compute is {source.compute!r}; a rebuild runs on 'spark' alone")
+        raise ConfigError(
+            f"{source.path}: compute is {source.compute!r}; a rebuild runs on 'spark' alone"
+        )
     return source
 
 

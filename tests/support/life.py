@@ -43,7 +43,7 @@ TABLES = {
 # The functions that write, in the order in which a run comes to them; see WRITERS in
 # tests/unit/test_killed_anywhere.py.
 SITES = [
-    ("silver", "SeenOne", "bronze_stream", "_write"),
+    ("silver", "SeenOne", "bronze_stream", "write_schema"),
     ("silver", "SeenOne", "silver_merge", "_append"),
     ("silver", "SeenOne", "silver_merge", "_merge"),
     ("silver", "SeenOne", "pending", "_write"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tidemark.errors import ConfigError
-from tidemark.metadata import config_digest
+from tidemark.metadata import config_digest, require_config
 
 
 @pytest.fixture
@@ -54,3 +54,10 @@ def test_a_text_cannot_pass_for_the_next_files_name(tmp_path: Path) -> None:
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nowhere: is no folder"):
         config_digest(tmp_path / "nowhere")
+
+
+def test_other_metadata_than_the_runs_is_refused(folder: Path) -> None:
+    require_config(folder, "")
+    require_config(folder, config_digest(folder))
+    with pytest.raises(ConfigError, match="deploy the bundle, and run again"):
+        require_config(folder, "0" * 64)

@@ -79,6 +79,20 @@ def test_the_parts_of_all_tasks_make_one_report(store: LocalStore) -> None:
     assert report.failures == (Failure("gold", "PipelineError: DimUser", 1),)
 
 
+def test_what_silver_keeps_aside_is_told(store: LocalStore) -> None:
+    done = {
+        "rows": 5, "status": "failed", "error": "DimUser: 1 bronze file is in quarantine",
+        "rescued": 2, "quarantined": ["DimUser_2.parquet"],
+    }  # fmt: skip
+    write(store, "silver", {"tables": {"DimUser": done, "DimDate": {"rows": 1}}})
+    report = load(store, LAKE, "spotify", RUN)
+    found = {name: (t.rescued, t.quarantined) for name, t in report.tables.items()}
+    assert found == {"DimUser": (2, ("DimUser_2.parquet",)), "DimDate": (0, ())}
+    text = render_text(report)
+    line = "  DimUser  in quarantine: DimUser_2.parquet; 2 rows with _rescued_data"
+    assert f"kept aside by silver\n{line}\n" in text
+
+
 def test_an_empty_read_shows_the_watermark_that_stays(store: LocalStore) -> None:
     write(store, "copy.DimUser", COPIED | {"rows": 0})
     assert load(store, LAKE, "spotify", RUN).tables["DimUser"].watermark == "2026-01-01 10:00:00"

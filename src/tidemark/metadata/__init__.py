@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from tidemark.errors import ConfigError
 from tidemark.metadata.clashes import Claim, clashes, source_claims, table_claims
 from tidemark.metadata.columns import SIDE, Columns
-from tidemark.metadata.config_digest import config_digest, config_files
+from tidemark.metadata.config_digest import config_digest, config_files, require_config
 from tidemark.metadata.problems import FILLED, Problem, config_error, problems_of
 from tidemark.metadata.rule_names import rule_names
 from tidemark.metadata.source import Alerts, Endpoint, Reconcile, Source, TaskPolicy
@@ -41,6 +41,7 @@ __all__ = [
     "config_digest",
     "load_all",
     "load_source",
+    "require_config",
     "rule_notes",
     "snake_case",
     "source_file",

@@ -32,3 +32,22 @@ def config_digest(folder: Path) -> str:
         text = path.read_bytes().replace(b"\r\n", b"\n")
         digest.update(f"{len(path.name)}:{path.name}{len(text)}:".encode() + text)
     return digest.hexdigest()
+
+
+def require_config(folder: Path, wanted: str) -> None:
+    """Refuse to work by other metadata than the run that asks for it has.
+
+    Args:
+        folder: The metadata that is here.
+        wanted: The digest of the run's; empty if it does not say.
+
+    Raises:
+        ConfigError: They differ.
+    """
+    found = config_digest(folder) if wanted else ""
+    if found != wanted:
+        message = (
+            f"{folder}: what is deployed here is not the metadata of the run ({found[:12]}, "
+            f"not {wanted[:12]}): deploy the bundle, and run again; nothing was done"
+        )
+        raise ConfigError(message)

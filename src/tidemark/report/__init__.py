@@ -63,6 +63,8 @@ class _LayerTable(_Part):
     rows: int | None = None
     status: str = "done"
     error: str | None = None
+    rescued: int = 0
+    quarantined: tuple[str, ...] = ()
 
 
 class _Layer(_Part):
@@ -212,7 +214,10 @@ def _key_text(key: object) -> str:
 def _layer_fields(layer: str, found: _LayerTable) -> dict[str, Any]:
     failed = found.status == "failed"
     error = (found.error or "failed without a message") if failed else None
-    return {f"{layer}_rows": found.rows, f"{layer}_error": error}
+    fields: dict[str, Any] = {f"{layer}_rows": found.rows, f"{layer}_error": error}
+    if layer == "silver":
+        fields |= {"rescued": found.rescued, "quarantined": found.quarantined}
+    return fields
 
 
 def _failure(task_id: str, found: _Failure) -> Failure:

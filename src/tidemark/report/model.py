@@ -31,6 +31,8 @@ class TableReport:
         not_seen: What the strategy can't see.
         silver_rows, gold_rows: Rows of the table in that layer.
         silver_error, gold_error: Why the layer failed for this table.
+        rescued: Rows that silver took with values kept in ``_rescued_data`` alone.
+        quarantined: Names of the bronze files that silver leaves aside until somebody decides.
     """
 
     name: str
@@ -46,6 +48,8 @@ class TableReport:
     silver_error: str | None = None
     gold_rows: int | None = None
     gold_error: str | None = None
+    rescued: int = 0
+    quarantined: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

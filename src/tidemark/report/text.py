@@ -19,7 +19,8 @@ def render_tables(report: RunReport) -> str:
     """Lay out what a run did with each table, and what it could not see."""
     if not report.tables:
         return "no table was read"
-    sections = [_grid(list(report.tables.values()))]
+    tables = list(report.tables.values())
+    sections = [_grid(tables)]
     windows = [(t.name, _window(t)) for t in report.tables.values() if t.window]
     sections += _section("rows read", windows)
     sections += _section("note", [(t.name, t.note) for t in report.tables.values() if t.note])
@@ -29,6 +30,7 @@ def render_tables(report: RunReport) -> str:
     sections += _section("kept against an expectation of gold", _found(report.warned))
     unseen = [(t.name, _unseen(n)) for t in report.tables.values() for n in t.not_seen if n.count]
     sections += _section("not seen", unseen)
+    sections += _section("kept aside by silver", [*map(_aside, filter(_is_aside, tables))])
     broken = [
         (f"{layer}: {t.name}", error)
         for t in report.tables.values()
@@ -110,6 +112,17 @@ def _found(counts: Mapping[str, Mapping[str, int]]) -> list[tuple[str, str]]:
         for name, count in sorted(found.items())
         if count
     ]
+
+
+def _is_aside(table: TableReport) -> bool:
+    return bool(table.quarantined or table.rescued)
+
+
+def _aside(table: TableReport) -> tuple[str, str]:
+    files = ", ".join(table.quarantined)
+    parts = [f"in quarantine: {files}"] if files else []
+    parts += [f"{_rows(table.rescued)} with _rescued_data"] if table.rescued else []
+    return table.name, "; ".join(parts)
 
 
 def _unseen(found: NotSeen) -> str:

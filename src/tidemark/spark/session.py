@@ -12,11 +12,13 @@ from pyspark.sql import SparkSession
 from tidemark.azure_hadoop import azure_conf
 from tidemark.azure_url import is_azure
 from tidemark.lake_access import load_access
+from tidemark.spark.engine import is_databricks
 from tidemark.spark_conf import conf_for
 
 # Spark's warnings (native libraries, loopback address, window without partition) are about the
 # machine, not about the data; what a job has to say it prints itself.
 LOG_LEVEL = "ERROR"
+_ON_A_CLUSTER = 8  # tables; what it has of cores is not known where there is no SparkContext
 _FEW_BYTES = 2 * 2**20  # of Parquet: some twenty thousand rows
 
 
@@ -58,6 +60,8 @@ def suit_to(session: SparkSession, folders: Iterable[str]) -> None:
         session: The session.
         folders: URLs of what the work is proportional to.
     """
+    if is_databricks():
+        return  # its own engine, and perhaps no JVM at hand
     if session.conf.get("spark.sql.codegen.factoryMode") != "NO_CODEGEN":
         return
     if sum(bytes_in(session, folder) for folder in folders) > _FEW_BYTES:
@@ -75,6 +79,8 @@ def bytes_in(session: SparkSession, folder: str) -> int:
 
 def tables_at_once(session: SparkSession) -> int:
     """Say how many tables to work on side by side: one a core, and not so many as to starve."""
+    if is_databricks():
+        return _ON_A_CLUSTER
     return max(2, min(8, session.sparkContext.defaultParallelism))
 
 

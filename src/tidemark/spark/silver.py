@@ -12,24 +12,31 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 
 from tidemark.errors import PipelineError
-from tidemark.layers_lock import as_a_run
+from tidemark.layers_lock import as_a_run, as_the_writer
 from tidemark.layout import Lake, sequence_of
 from tidemark.metadata import Source, Table
 from tidemark.pending import bronze_snapshot, mark_silver_done, silver_version
+from tidemark.published import file_name, names_in_bronze
+from tidemark.quarantine import held_files, hold, keep, told, waiting
 from tidemark.spark.bronze_stream import (
     FILE,
     META,
+    RESCUED,
     StreamSchema,
     allow_adfs_names,
+    broken_files,
     bronze_stream,
     stream_schema,
 )
 from tidemark.spark.explain import explained
 from tidemark.spark.rules import TableRule, cleaned, find_rule
 from tidemark.spark.session import suit_to, tables_at_once
-from tidemark.spark.silver_merge import Batch, BatchFacts, SilverTable, ranked, write_batch
+from tidemark.spark.silver_merge import Batch, BatchFacts, ranked, silver_table, write_batch
 from tidemark.spark.stream import drain, stream_id
 from tidemark.storage import Store, open_store
+
+_IN_LAKE = "lake:"
+_PATIENCE = 3  # times that new files may come between finding the schema and reading
 
 
 @dataclass(frozen=True)
@@ -42,8 +49,10 @@ class TableResult:
         batches: Batches of the stream.
         version: The changes' newest Delta version; None before the first.
         seconds: Wall clock.
-        status: ``done`` or ``failed``.
+        status: ``done`` or ``failed``; failed too while a file is in quarantine.
         error: Why it failed.
+        rescued: Rows with values that do not fit the schema, kept in ``_rescued_data``.
+        quarantined: Names of the bronze files that wait in quarantine.
     """
 
     rows_in: int = 0
@@ -53,6 +62,17 @@ class TableResult:
     seconds: float = 0.0
     status: str = "done"
     error: str | None = None
+    rescued: int = 0
+    quarantined: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BatchCounts:
+    """What was done of one batch: rows read, distinct changes appended, rows rescued."""
+
+    rows_in: int
+    rows: int
+    rescued: int
 
 
 def run_silver(
@@ -83,25 +103,39 @@ def run_silver(
     """
     lake = Lake(lake_root, beside)
     by_name = {table.lake_name: table for table in source.tables.values()}
-    path = rules / f"{source.name}.py"
+    path, store = rules / f"{source.name}.py", open_store(lake_root)
 
     def one(name: str) -> TableResult:
         if name not in by_name:
             message = f"{name}: not a table of {source.path}; it has {', '.join(sorted(by_name))}"
             return TableResult(status="failed", error=message)
-        return _Job(spark, open_store(lake_root), lake, by_name[name], path).run()
+        return TableJob(spark, store, lake, source.name, by_name[name], path).run()
 
-    allow_adfs_names(spark, open_store(lake_root), lake, tables)
+    allow_adfs_names(spark, store, lake, tables)
     suit_to(spark, [lake.url(lake.bronze_folder(name)) for name in tables])
     with as_a_run(lake, source.name), ThreadPoolExecutor(tables_at_once(spark)) as pool:
         return dict(zip(tables, pool.map(one, tables), strict=True))
 
 
-def write_report(results: dict[str, TableResult], path: Path) -> None:
-    """Write what was done, failed tables included, as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_report(results: dict[str, TableResult], where: str, lake_root: str) -> None:
+    """Write what was done, failed tables included, as JSON.
+
+    Args:
+        results: From `run_silver`.
+        where: A path on this machine; or, behind ``lake:``, one within the lake, for a job that
+            has no disk in common with who asks. Empty: nowhere.
+        lake_root: The lake's folder or URL.
+    """
+    if not where:
+        return
     tables = {name: asdict(result) for name, result in results.items()}
-    path.write_text(json.dumps({"tables": tables}, indent=1))
+    text = json.dumps({"tables": tables}, indent=1)
+    if where.startswith(_IN_LAKE):
+        open_store(lake_root).write(where.removeprefix(_IN_LAKE), text.encode())
+        return
+    path = Path(where)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 def failure(results: dict[str, TableResult]) -> PipelineError | None:
@@ -118,91 +152,146 @@ class _SchemaBehindError(PipelineError):
 
 
 @dataclass(frozen=True)
-class _Job:
+class TableJob:
+    """A table whose silver is to be brought up to its bronze.
+
+    Attributes:
+        spark: The session.
+        store: The lake's storage.
+        lake: The lake.
+        source: The source's name.
+        table: The metadata.
+        rules: The source's rules file.
+    """
+
     spark: SparkSession
     store: Store
     lake: Lake
+    source: str
     table: Table
     rules: Path
+
+    @property
+    def rule(self) -> TableRule | None:
+        """The table's cleaning rule, if it has one."""
+        rule = self.table.rule
+        return find_rule(self.rules, rule, self.table.lake_name) if rule else None
 
     def run(self) -> TableResult:
         """Do the table; any error becomes its result."""
         begin = time.monotonic()
         try:
-            result = self._drain()
+            with as_the_writer(self.lake, self.table.lake_name):
+                result = self._drain()
         except Exception as error:  # noqa: BLE001  one table's failure is never another's
             result = TableResult(status="failed", error=explained(self.table.lake_name, error))
         return replace(result, seconds=round(time.monotonic() - begin, 3))
 
-    def _drain(self) -> TableResult:
+    def result(self, counts: Sequence[BatchCounts]) -> TableResult:
+        """Add up what was done, and see whether a file still waits in quarantine."""
         name = self.table.lake_name
-        snapshot = bronze_snapshot(self.store, self.lake, name)
-        rule = find_rule(self.rules, self.table.rule, name) if self.table.rule else None
-        counts: list[tuple[int, int]] = []
-        if snapshot.count:
-            self._stream_all(rule, counts)
-            mark_silver_done(self.store, self.lake, name, snapshot)
+        held = waiting(held_files(self.store, self.lake, name))
         return TableResult(
-            rows_in=sum(rows_in for rows_in, _ in counts),
-            rows=sum(rows for _, rows in counts),
+            rows_in=sum(c.rows_in for c in counts),
+            rows=sum(c.rows for c in counts),
             batches=len(counts),
-            version=self._version(),
+            version=self.version(),
+            status="failed" if held else "done",
+            error=told(self.source, name, held) if held else None,
+            rescued=sum(c.rescued for c in counts),
+            quarantined=tuple(held),
         )
 
-    def _stream_all(self, rule: TableRule | None, counts: list[tuple[int, int]]) -> None:
-        for attempts_left in (2, 1, 0):
-            schema = stream_schema(self.spark, self.store, self.lake, self.table.lake_name)
+    def merge(self, batch: Batch, rule: TableRule | None, met: StreamSchema | None) -> BatchCounts:
+        """Clean a batch of bronze rows and write it to silver, both safe to repeat.
+
+        Args:
+            batch: The rows, and what identifies them.
+            rule: Cleans them.
+            met: What the stream is open under; None for rows of no stream.
+
+        Raises:
+            PipelineError: A rule or a file does not fit; nothing was written.
+        """
+        table = silver_table(self.lake, self.table)
+        if rule is not None:
+            meta = [*META.names, FILE, *({RESCUED} & set(batch.rows.columns))]
+            batch = replace(batch, rows=cleaned(batch.rows, rule, table.key, meta))
+        with ranked(batch, table) as (ordered, facts):
+            if met is not None:
+                self._require_met(facts, met)
+            if batch.number and not facts.rows_in:
+                return BatchCounts(0, 0, 0)  # files in quarantine, or a rule that left no row
+            before = self.version()
+            in_order = met is not None and _in_order(facts, met)
+            rows_out = write_batch(batch, ordered, facts, table, in_order=in_order)
+            written = rows_out if self.version() != before else 0
+            return BatchCounts(facts.rows_in, written, facts.rescued)
+
+    def version(self) -> int | None:
+        """Give the newest version of the table's changes; None before the first."""
+        return silver_version(self.store, self.lake, self.table.lake_name)
+
+    def _drain(self) -> TableResult:
+        snapshot = bronze_snapshot(self.store, self.lake, self.table.lake_name)
+        rule = self.rule
+        counts: list[BatchCounts] = []
+        if snapshot.count:
+            self._stream_all(rule, counts)
+        result = self.result(counts)
+        if snapshot.count and not result.quarantined:
+            mark_silver_done(self.store, self.lake, self.table.lake_name, snapshot)
+        return result
+
+    def _stream_all(self, rule: TableRule | None, counts: list[BatchCounts]) -> None:
+        name, behind = self.table.lake_name, 0
+        while True:
+            schema = stream_schema(self.spark, self.store, self.lake, name)
+            if schema.files <= schema.held:
+                return
             try:
                 self._stream(schema, rule, counts)
-            except _SchemaBehindError:
-                if not attempts_left:
+            except Exception as error:
+                if self._put_aside(error, schema):
+                    continue  # each time another file
+                behind += 1
+                if behind == _PATIENCE or not self._is_behind(error, schema):
                     raise
             else:
                 return
 
+    def _is_behind(self, error: Exception, schema: StreamSchema) -> bool:
+        if isinstance(error, _SchemaBehindError):
+            return True
+        there = names_in_bronze(self.store, self.lake, self.table.lake_name)
+        return not schema.files.issuperset(map(file_name, there))
+
+    def _put_aside(self, error: Exception, schema: StreamSchema) -> bool:
+        name, said = self.table.lake_name, str(getattr(error, "java_exception", None) or error)
+        broken = broken_files(self.spark, self.store, self.lake, name, said)
+        new = {file: why for file, why in broken.items() if file not in schema.held}
+        if new:
+            held = held_files(self.store, self.lake, name)
+            keep(self.store, self.lake, name, hold(held, new))
+        return bool(new)
+
     def _stream(
-        self, schema: StreamSchema, rule: TableRule | None, counts: list[tuple[int, int]]
+        self, schema: StreamSchema, rule: TableRule | None, counts: list[BatchCounts]
     ) -> None:
+        def on_batch(rows: DataFrame, number: int) -> None:
+            counts.append(self.merge(Batch(rows, stream_id(rows), number), rule, schema))
+
         name = self.table.lake_name
-        drain(
-            bronze_stream(self.spark, self.lake, name, schema.columns),
-            self._url(self.lake.checkpoint("silver", name)),
-            lambda rows, number: counts.append(self._batch(rows, number, schema, rule)),
-        )
+        rows = bronze_stream(self.spark, self.lake, name, schema)
+        drain(rows, self.lake.url(self.lake.checkpoint("silver", name)), on_batch)
 
-    def _batch(
-        self, rows: DataFrame, number: int, schema: StreamSchema, rule: TableRule | None
-    ) -> tuple[int, int]:
-        table = self._silver()
-        if rule is not None:
-            rows = cleaned(rows, rule, table.key, [*META.names, FILE])
-        batch = Batch(rows, stream_id(rows), number)
-        with ranked(batch, table) as (ordered, facts):
-            if strange := facts.files - schema.files:
-                message = (
-                    f"{self.table.lake_name}: bronze files {', '.join(sorted(strange))} are not "
-                    "where bronze files are published; move them away and run again"
-                )
-                raise _SchemaBehindError(message)
-            before = self._version()
-            in_order = _in_order(facts, schema)
-            rows_out = write_batch(batch, ordered, facts, table, in_order=in_order)
-            return facts.rows_in, rows_out if self._version() != before else 0
-
-    def _silver(self) -> SilverTable:
-        name = self.table.lake_name
-        return SilverTable(
-            key=self.table.key,
-            cursor=self.table.cursor,
-            changes=self._url(self.lake.changes(name)),
-            current=self._url(self.lake.silver(name)),
-        )
-
-    def _version(self) -> int | None:
-        return silver_version(self.store, self.lake, self.table.lake_name)
-
-    def _url(self, relative: str) -> str:
-        return self.lake.url(relative)
+    def _require_met(self, facts: BatchFacts, schema: StreamSchema) -> None:
+        if strange := facts.files - schema.files:
+            message = (
+                f"{self.table.lake_name}: bronze files {', '.join(sorted(strange))} are not "
+                "where bronze files are published; move them away and run again"
+            )
+            raise _SchemaBehindError(message)
 
 
 def _in_order(facts: BatchFacts, schema: StreamSchema) -> bool:

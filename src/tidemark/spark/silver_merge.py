@@ -16,7 +16,9 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window, WindowSpec
 from pyspark.sql import functions as sf
 from pyspark.sql.types import StructType
 
-from tidemark.spark.bronze_stream import FILE
+from tidemark.layout import Lake
+from tidemark.metadata import Table
+from tidemark.spark.bronze_stream import FILE, RESCUED
 from tidemark.spark.deletion_vectors import enable_when_large
 from tidemark.spark.rules import column, quoted
 from tidemark.spark.stream import once
@@ -65,12 +67,21 @@ class BatchFacts:
         changes: Distinct changes among them.
         files: The bronze files they come from.
         oldest: The smallest `_sequence`, UTC.
+        rescued: Rows with values that did not fit the schema.
     """
 
     rows_in: int
     changes: int
     files: frozenset[str]
     oldest: datetime
+    rescued: int = 0
+
+
+def silver_table(lake: Lake, table: Table) -> SilverTable:
+    """Say where a table's silver lies, and how its rows are told apart."""
+    name = table.lake_name
+    changes, current = (lake.url(path) for path in (lake.changes(name), lake.silver(name)))
+    return SilverTable(table.key, table.cursor, changes, current)
 
 
 @contextmanager
@@ -110,6 +121,8 @@ def write_batch(
         How many changes there were to append.
     """
     session = rows.sparkSession
+    if not facts.rescued:
+        rows = rows.drop(RESCUED)  # no column of silver until there is one such row
     known = None if in_order else _known(session, table, facts.oldest)
     changes = rows.where(~sf.col(_REPEATED)).drop(_RANK, _REPEATED, FILE)
     newest = rows.where(sf.col(_RANK) == 1).drop(_RANK, _REPEATED, FILE)
@@ -147,14 +160,16 @@ def _newest_of_all(session: SparkSession, table: SilverTable) -> DataFrame:
 
 
 def _facts(rows: DataFrame) -> BatchFacts:
+    rescued = column(RESCUED).isNotNull() if RESCUED in rows.columns else sf.lit(False)
     found = rows.agg(
         sf.count("*"),
         sf.count_if(~sf.col(_REPEATED)),
         sf.collect_set(FILE),
         sf.unix_micros(sf.min("_sequence")),
+        sf.count_if(rescued),
     ).collect()[0]
     oldest = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=found[3] or 0)
-    return BatchFacts(found[0], found[1], frozenset(found[2]), oldest)
+    return BatchFacts(found[0], found[1], frozenset(found[2]), oldest, found[4])
 
 
 def _known(session: SparkSession, table: SilverTable, oldest: datetime) -> DataFrame | None:

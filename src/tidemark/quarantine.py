@@ -1,0 +1,99 @@
+"""Bronze files that silver leaves aside because they can't be read with a table's other files.
+
+The file itself stays where it is, as every bronze file. What is kept is its name, why, and what has
+been decided; beside silver's checkpoint, so that who builds silver anew judges all files anew.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Literal
+
+from tidemark.errors import StateError
+from tidemark.layout import Lake
+from tidemark.storage import Store
+
+# `waiting` for somebody; `dismissed`: its rows are not wanted, or came by another read; `rescued`:
+# replayed with values that do not fit, as it would be again when silver is built anew.
+Decision = Literal["waiting", "dismissed", "rescued"]
+
+
+@dataclass(frozen=True)
+class Held:
+    """A file in quarantine.
+
+    Attributes:
+        reason: Why it can't be read, and what to do.
+        since: When that was found, UTC, ISO 8601.
+        token: Tells this quarantine apart from another one of the same file.
+        decision: What became of it.
+    """
+
+    reason: str
+    since: str
+    token: str
+    decision: Decision = "waiting"
+
+
+def held_files(store: Store, lake: Lake, table: str) -> dict[str, Held]:
+    """Read what is known of a table's files in quarantine, by the files' names.
+
+    Where silver is built anew, in a folder of its own, what was decided before still holds.
+
+    Raises:
+        StateError: It can't be read.
+    """
+    path = lake.quarantine(table)
+    content = store.read(path)
+    if content is None:
+        if not lake.beside:
+            return {}
+        before = held_files(store, replace(lake, beside=""), table)
+        return {name: held for name, held in before.items() if held.decision != "waiting"}
+    try:
+        return {name: Held(**value) for name, value in json.loads(content.data).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        message = (
+            f"{path}: can't be read ({error}); remove it: the files that it names are then taken "
+            f"for merged, so read their rows again, or `tidemark rebuild` {table}"
+        )
+        raise StateError(message) from error
+
+
+def waiting(held: Mapping[str, Held]) -> dict[str, Held]:
+    """Give those of which nobody has decided anything, by name."""
+    return {name: h for name, h in sorted(held.items()) if h.decision == "waiting"}
+
+
+def hold(held: Mapping[str, Held], reasons: Mapping[str, str]) -> dict[str, Held]:
+    """Add files, each with the reason."""
+    now = datetime.now(UTC).isoformat(sep=" ", timespec="seconds")
+    new = {name: Held(reason, now, uuid.uuid4().hex) for name, reason in reasons.items()}
+    return {**held, **new}
+
+
+def decide(held: Mapping[str, Held], files: Iterable[str], decision: Decision) -> dict[str, Held]:
+    """Say what became of some files."""
+    return {**held, **{name: replace(held[name], decision=decision) for name in files}}
+
+
+def keep(store: Store, lake: Lake, table: str, held: Mapping[str, Held]) -> None:
+    """Write down a table's files in quarantine, whole."""
+    data = json.dumps({name: asdict(h) for name, h in sorted(held.items())}, indent=1)
+    store.write(lake.quarantine(table), data.encode())
+
+
+def told(source: str, table: str, held: Mapping[str, Held]) -> str:
+    """Say which files wait, why, and how they come back."""
+    reasons = [h.reason for h in held.values()]
+    files = f"{len(held)} bronze file{'s are' if len(held) > 1 else ' is'} in quarantine"
+    head = f"{table}: {files}, what is in the others is in silver:"
+    remedy = (
+        f"when that is mended: `tidemark replay {source} --table {table}`; or, if the rows came by "
+        "another read, the same with --dismiss (docs/schema-evolution.md)"
+    )
+    return "\n  ".join([head, *reasons, remedy])
