@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from tidemark import rebuild_command, sample
+from tidemark import maintain_command, rebuild_command, sample
 from tidemark.errors import ConfigError, TidemarkError
 from tidemark.metadata import load_all, rule_notes
 from tidemark.settings import Settings, load_settings
@@ -87,6 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     rebuild = commands.add_parser("rebuild", help="build silver and gold anew from bronze")
     rebuild_command.add_arguments(rebuild)
     rebuild.set_defaults(command=rebuild_command.run)
+    maintain = commands.add_parser("maintain", help="put small files together, remove old ones")
+    maintain_command.add_arguments(maintain)
+    maintain.set_defaults(command=maintain_command.run)
     _add_init(commands)
     _add_plan(commands)
     _add_reconcile(commands)
