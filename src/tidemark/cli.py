@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from tidemark import rebuild_command, replay_command, sample
+from tidemark import maintain_command, rebuild_command, replay_command, sample
 from tidemark.errors import ConfigError, TidemarkError
 from tidemark.metadata import config_digest, load_all, rule_notes
 from tidemark.settings import Settings, load_settings
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     env = commands.add_parser("env", help="print the exports that make `airflow` use this home")
     env.set_defaults(command=_env)
     _add_show(commands)
-    _add_silver(commands)
+    _add_layers(commands)
     _add_init(commands)
     _add_plan(commands)
     _add_reconcile(commands)
@@ -100,13 +100,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_silver(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_layers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     rebuild = commands.add_parser("rebuild", help="build silver and gold anew from bronze")
     rebuild_command.add_arguments(rebuild)
     rebuild.set_defaults(command=rebuild_command.run)
     replay = commands.add_parser("replay", help="files in quarantine, into silver")
     replay_command.add_arguments(replay)
     replay.set_defaults(command=replay_command.run)
+    maintain = commands.add_parser("maintain", help="put small files together, remove old ones")
+    maintain_command.add_arguments(maintain)
+    maintain.set_defaults(command=maintain_command.run)
 
 
 def _add_sample(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from tidemark.metadata.columns import Columns
 from tidemark.metadata.durations import format_duration
+from tidemark.metadata.maintenance import Maintenance
 from tidemark.metadata.problems import field_names, literals_in, model_of
 from tidemark.metadata.schedules import PRESETS
 from tidemark.metadata.source import Alerts, Endpoint, Reconcile, Source, TaskPolicy
@@ -94,6 +95,14 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ),
     ("`tables.<Table>`", Table, "The key is the table's name in the source."),
     ("`tables.<Table>.gold`", Gold, ""),
+    (
+        "`tables.<Table>.maintenance`",
+        Maintenance,
+        (
+            "Used by `tidemark maintain` and the maintenance job on Databricks, at no run's time "
+            "([operations.md](operations.md#keep-the-tables-tidy))."
+        ),
+    ),
     (
         "`tables.<Table>.columns`",
         Columns,

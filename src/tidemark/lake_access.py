@@ -1,9 +1,10 @@
 """How to get at a lake in Azure Storage: by a key, a SAS, or an identity; never shown.
 
 Without an Airflow connection (``TIDEMARK_LAKE_CONNECTION``) it is the identity of the machine or
-the workload. The core imports no Airflow: inside of Airflow `tidemark.airflow` says how a
-connection is looked up (`look_up_with`); the command line asks a child process; and a Spark job is
-handed what its task has looked up, in its environment, which no other user of the machine sees.
+the workload, or what the engine gives instead (`open_with`). The core imports no Airflow: inside of
+Airflow `tidemark.airflow` says how a connection is looked up (`look_up_with`); the command line
+asks a child process; and a Spark job is handed what its task has looked up, in its environment,
+which no other user of the machine sees.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from tidemark.azure_url import is_azure
 from tidemark.errors import ConfigError
@@ -123,6 +125,20 @@ def look_up_with(look_up: LookUp) -> None:
     forget_access()
 
 
+def open_with(credential: Callable[[], Any]) -> None:
+    """Say what gives this process its token credential, where it has no identity of its own.
+
+    Args:
+        credential: Gives one of azure-core's, such as Databricks' service credential.
+    """
+    _given[:] = [credential]
+
+
+def given_credential() -> Any | None:
+    """Give the token credential that was named by `open_with`; None if none was."""
+    return _given[-1]() if _given else None
+
+
 @lru_cache
 def _looked_up(name: str) -> LakeAccess:
     return _how[-1](name)
@@ -153,3 +169,4 @@ def _asked(name: str) -> LakeAccess:
 
 
 _how: list[LookUp] = [_asked]
+_given: list[Callable[[], Any]] = []

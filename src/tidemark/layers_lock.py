@@ -1,9 +1,11 @@
-"""Who may build a source's silver and gold: its runs side by side, a rebuild alone.
+"""Who may build a source's silver and gold: its runs side by side, a rebuild or maintenance alone.
 
 The lock is the operating system's (`flock`): it ends with the process that holds it, and so no kill
 leaves one behind. What a rebuild does leave behind that was killed while swapping is its journal.
 
 Only a lake in a local folder can be rebuilt (`tidemark.rebuild`): elsewhere a run keeps nobody out.
+There Delta's own commits decide between a maintenance and a run: of two that touch the same files
+the later one fails whole, and is done again.
 """
 
 from __future__ import annotations
@@ -21,12 +23,17 @@ from tidemark.errors import LakeError, PipelineError
 from tidemark.layout import Lake
 from tidemark.storage import LocalStore, open_store
 
+REBUILDING, MAINTAINING, WRITING = "rebuilding", "maintaining", "writing"
+# A maintenance ends by itself, and its lock with its process: a run waits so long for it.
+_PATIENCE_SECONDS = 3600.0
 _POLL_SECONDS = 0.2
 
 
 @contextmanager
 def as_a_run(lake: Lake, source: str) -> Iterator[None]:
     """Build as a run does: not while a rebuild is at work, nor on what one left half swapped.
+
+    A maintenance is waited for.
 
     Raises:
         PipelineError: It is so; the message says what to do.
@@ -36,12 +43,16 @@ def as_a_run(lake: Lake, source: str) -> Iterator[None]:
         yield
         return
     with store.local_path(lake.layers_lock(source)).open("a+") as file:
-        if not _taken(file, fcntl.LOCK_SH):
-            message = (
-                f"{source}: {_holder(file)} is rebuilding its silver and gold; nothing is lost: "
-                "what is in bronze stays pending, and the first run after the rebuild takes it"
-            )
-            raise PipelineError(message)
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not _taken(file, fcntl.LOCK_SH):
+            holder = _holder(file)
+            if REBUILDING in holder or time.monotonic() > deadline:
+                message = (
+                    f"{source}: {holder} its silver and gold; nothing is lost: what is in bronze "
+                    "stays pending, and the first run after it takes it"
+                )
+                raise PipelineError(message)
+            time.sleep(_POLL_SECONDS)
         refuse_half_swapped(store, lake, source)
         yield
 
@@ -67,12 +78,12 @@ def as_the_writer(lake: Lake, table: str, *, patience: float = 0) -> Iterator[No
         while not _taken(file, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
                 message = (
-                    f"{table}: {_holder(file)} is writing its silver; run again when that has "
+                    f"{table}: {_holder(file)} its silver; run again when that has "
                     "ended: what is in bronze stays pending"
                 )
                 raise PipelineError(message)
             time.sleep(_POLL_SECONDS)
-        with _named(file):
+        with _named(file, WRITING):
             yield
 
 
@@ -81,15 +92,39 @@ def as_a_rebuild(store: LocalStore, lake: Lake, source: str) -> Iterator[None]:
     """Build as a rebuild does: nobody else meanwhile.
 
     Raises:
-        LakeError: A run's job, or another rebuild, is at work.
+        LakeError: A run's job, a maintenance or another rebuild is at work.
     """
+    with _alone(store, lake, source, REBUILDING):
+        yield
+
+
+@contextmanager
+def as_maintenance(lake: Lake, source: str) -> Iterator[None]:
+    """Tidy a source's tables: no rebuild meanwhile, and runs wait.
+
+    Raises:
+        LakeError: A run's job, a rebuild or another maintenance is at work.
+        PipelineError: A rebuild was killed in the middle of its swap.
+    """
+    store = open_store(lake.root)
+    if not isinstance(store, LocalStore):
+        yield
+        return
+    with _alone(store, lake, source, MAINTAINING):
+        refuse_half_swapped(store, lake, source)
+        yield
+
+
+@contextmanager
+def _alone(store: LocalStore, lake: Lake, source: str, work: str) -> Iterator[None]:
     with store.local_path(lake.layers_lock(source)).open("a+") as file:
         if not _taken(file, fcntl.LOCK_EX):
             run = _taken(file, fcntl.LOCK_SH)
-            who = "the silver or gold job of a run" if run else f"a rebuild, {_holder(file)},"
-            message = f"{source}: {who} is at work; wait until it has ended, then run again"
-            raise LakeError(message)
-        with _named(file):
+            who = "the silver or gold job of a run is at work"
+            if not run:
+                who = f"{_holder(file)} its silver and gold"
+            raise LakeError(f"{source}: {who}; wait until it has ended, then run again")
+        with _named(file, work):
             yield
 
 
@@ -117,10 +152,10 @@ def _taken(file: IO[str], kind: int) -> bool:
 
 
 @contextmanager
-def _named(file: IO[str]) -> Iterator[None]:
+def _named(file: IO[str], work: str) -> Iterator[None]:
     now = datetime.now(UTC).isoformat(sep=" ", timespec="seconds")
     file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()} (since {now})")
+    file.write(f"process {os.getpid()} on {socket.gethostname()} (since {now}) is {work}")
     file.flush()
     try:
         yield
@@ -130,4 +165,4 @@ def _named(file: IO[str]) -> Iterator[None]:
 
 def _holder(file: IO[str]) -> str:
     file.seek(0)
-    return file.read() or "a process"
+    return file.read() or "a process is changing"

@@ -109,7 +109,7 @@ class Lake:
         """Give the file that names the bronze files which silver's stream has met."""
         return f"{self.checkpoint('silver', table)}/_schema.json"
 
-    def quarantine(self, table: str) -> str:
+    def quarantined_files(self, table: str) -> str:
         """Give the file that names the bronze files which silver can't read."""
         return f"{self.checkpoint('silver', table)}/_quarantine.json"
 

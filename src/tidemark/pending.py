@@ -16,6 +16,8 @@ from tidemark.published import bronze_files, file_name
 from tidemark.storage import Store
 
 _YOUNG = 10  # Delta writes a checkpoint then, and may forget older commits
+# What Delta and Databricks call the commits of a maintenance: they bring no row, and take none.
+_TIDYING = {"OPTIMIZE", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES", "CLUSTER BY"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,10 @@ def has_only_appends(store: Store, lake: Lake, table: str) -> bool:
 
 
 def gold_pending(store: Store, lake: Lake, tables: Iterable[str]) -> list[str]:
-    """Name the tables whose newest silver commit gold has not recorded as done."""
+    """Name the tables whose newest silver commit gold has not recorded as done.
+
+    Commits that only tidied do not count: a maintenance starts no gold.
+    """
     return [t for t in tables if _is_gold_pending(store, lake, t)]
 
 
@@ -87,7 +92,24 @@ def _is_silver_pending(store: Store, lake: Lake, table: str) -> bool:
 def _is_gold_pending(store: Store, lake: Lake, table: str) -> bool:
     version = silver_version(store, lake, table)
     done = _read(store, lake.marker("gold", table)).get("silver_version")
-    return version is not None and version != done
+    if version is None or version == done:
+        return False
+    return not isinstance(done, int) or not _only_tidied(store, lake, table, done, version)
+
+
+def _only_tidied(store: Store, lake: Lake, table: str, done: int, version: int) -> bool:
+    if not done < version <= done + _YOUNG:
+        return False
+    log = f"{lake.changes(table)}/_delta_log"
+    commits = (store.read(f"{log}/{number:020}.json") for number in range(done + 1, version + 1))
+    return all(found is not None and _operation(found.data) in _TIDYING for found in commits)
+
+
+def _operation(commit: bytes) -> str | None:
+    infos = (json.loads(line) for line in commit.splitlines() if b'"commitInfo"' in line)
+    return next(
+        (info["commitInfo"].get("operation") for info in infos if "commitInfo" in info), None
+    )
 
 
 def _commits(store: Store, lake: Lake, table: str) -> list[int]:

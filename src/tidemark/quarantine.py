@@ -47,7 +47,7 @@ def held_files(store: Store, lake: Lake, table: str) -> dict[str, Held]:
     Raises:
         StateError: It can't be read.
     """
-    path = lake.quarantine(table)
+    path = lake.quarantined_files(table)
     content = store.read(path)
     if content is None:
         if not lake.beside:
@@ -84,7 +84,7 @@ def decide(held: Mapping[str, Held], files: Iterable[str], decision: Decision) -
 def keep(store: Store, lake: Lake, table: str, held: Mapping[str, Held]) -> None:
     """Write down a table's files in quarantine, whole."""
     data = json.dumps({name: asdict(h) for name, h in sorted(held.items())}, indent=1)
-    store.write(lake.quarantine(table), data.encode())
+    store.write(lake.quarantined_files(table), data.encode())
 
 
 def told(source: str, table: str, held: Mapping[str, Held]) -> str:

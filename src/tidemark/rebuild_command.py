@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tidemark import rebuild as rebuilding
-from tidemark.errors import ConfigError, LakeError, PipelineError
-from tidemark.lake_access import access_variables
+from tidemark.errors import LakeError, PipelineError
+from tidemark.job_command import source_named, submit
 from tidemark.layout import Lake
-from tidemark.metadata import Source, load_source, source_file
+from tidemark.metadata import Source
 from tidemark.settings import Settings
-from tidemark.spark_conf import conf_for, job_variables
-from tidemark.suggestions import did_you_mean
 from tidemark.swap import Swap, unfinished
-from tidemark.warm_spark import run_job
 
 _HELP = """\
 Build a source's silver and gold anew from bronze alone: after a cleaning rule, an expectation or
@@ -73,7 +69,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     Raises:
         TidemarkError: Something can't be rebuilt; the message says what and why.
     """
-    source = _source(settings, arguments.source)
+    source = source_named(settings, arguments.source)
     lake = settings.lake
     if arguments.dry_run:
         _dry_run(lake, source, arguments)
@@ -122,66 +118,12 @@ def spark_job(settings: Settings, source: Source, master: str) -> rebuilding.Job
     return job
 
 
-def submit(job: list[str], master: str, settings: Settings, errors: Path) -> int:
-    """Run a job's script on Spark to its end, and show its lines.
-
-    Args:
-        job: The script and its arguments.
-        master: Where Spark runs.
-        settings: The places.
-        errors: Where its error output goes.
-
-    Returns:
-        The exit code.
-
-    Raises:
-        ConfigError: There is no Spark here.
-    """
-    root = settings.lake.root
-    conf = conf_for(master, root) | {"spark.master": master}
-    environment = os.environ | job_variables(os.environ, master) | access_variables(root)
-    try:
-        with errors.open("w") as stderr:
-            return run_job(job, conf, environment, settings.warm_spark_folder, _show, stderr=stderr)
-    except FileNotFoundError as error:
-        message = f"{error.filename} is not installed; install `tidemark[spark]` here"
-        raise ConfigError(message) from error
-
-
-def _show(line: str) -> None:
-    print(f"  {line}", flush=True)
-
-
 def _failure(layer: str, report: Path, errors: str) -> str:
     done = json.loads(report.read_text()) if report.exists() else {}
     each = [*done.get("tables", {}).values(), *done.get("views", {}).values()]
     reasons = [part["error"] for part in each if part["status"] == "failed"]
     why = "".join(f"\n  {reason}" for reason in reasons) or f"\n{errors[-1500:].rstrip()}"
     return f"{layer}: nothing was swapped in, the lake is as it was; mend it and run again:{why}"
-
-
-def chosen_source(settings: Settings, name: str) -> Source:
-    """Load a source's metadata by its name.
-
-    Raises:
-        ConfigError: There is no such source, or its metadata is wrong.
-    """
-    path = source_file(settings.config, name)
-    if not path.is_file():
-        stems = sorted(p.stem for p in settings.config.glob("*.y*ml"))
-        near = did_you_mean(name, stems)
-        there = ", ".join(stems) or "none"
-        raise ConfigError(f"{path}: there is no such source{near} (sources: {there})")
-    return load_source(path, settings.rules_folder)
-
-
-def _source(settings: Settings, name: str) -> Source:
-    source = chosen_source(settings, name)
-    if source.compute != "spark":
-        raise ConfigError(
-            f"{source.path}: compute is {source.compute!r}; a rebuild runs on 'spark' alone"
-        )
-    return source
 
 
 def _chosen(lake: Lake, source: Source, arguments: argparse.Namespace) -> list[rebuilding.Bronze]:

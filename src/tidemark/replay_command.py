@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tidemark.errors import ConfigError, PipelineError
+from tidemark.job_command import source_named, submit
 from tidemark.layers_lock import as_the_writer
 from tidemark.layout import Lake
 from tidemark.metadata import Source, Table
 from tidemark.quarantine import Held, decide, held_files, keep, waiting
-from tidemark.rebuild_command import chosen_source, submit
 from tidemark.settings import Settings
 from tidemark.storage import Store, open_store
 from tidemark.suggestions import did_you_mean
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     Raises:
         TidemarkError: A file could not be replayed; the message says which and why.
     """
-    source = chosen_source(settings, arguments.source)
+    source = source_named(settings, arguments.source)
     store, lake = open_store(settings.lake.root), settings.lake
     tables = source.tables_named(arguments.table)
     found = _chosen(store, lake, tables, arguments.file)

@@ -30,7 +30,7 @@ from azure.storage.blob import BlobClient, BlobPrefix, BlobServiceClient, Expone
 from tidemark.azure_errors import error_code, explained
 from tidemark.azure_url import Place, parse
 from tidemark.errors import LakeError, ReadOvertaken
-from tidemark.lake_access import LakeAccess
+from tidemark.lake_access import LakeAccess, given_credential
 from tidemark.layout import located
 from tidemark.storage import Content
 
@@ -325,11 +325,14 @@ def _credential(place: Place, access: LakeAccess) -> Any:
 
 @lru_cache
 def identity(access: LakeAccess) -> Any:
-    """Give the token credential of a service principal, or of where this process runs."""
+    """Give the token credential of a service principal, of the engine, or of this machine."""
     from azure.identity import ClientSecretCredential, DefaultAzureCredential  # noqa: PLC0415
 
     if access.tenant_id and access.client_id and access.client_secret:
         return ClientSecretCredential(access.tenant_id, access.client_id, access.client_secret)
+    given = given_credential()
+    if given is not None and not access.client_id:
+        return given
     known = {
         "managed_identity_client_id": access.client_id,
         "workload_identity_client_id": access.client_id,

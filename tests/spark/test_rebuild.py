@@ -276,7 +276,7 @@ def test_a_failed_table_and_a_run_meanwhile_leave_all_as_it_was(home: Home) -> N
         home.publish("DimUser", 55, user(1, "Ann G"))
         with pytest.raises(PipelineError, match="is rebuilding its silver and gold"):
             home.silver(home.lake, ["DimUser"])
-        with pytest.raises(LakeError, match="is at work; wait"):
+        with pytest.raises(LakeError, match="rebuilding its silver and gold; wait"):
             home.rebuild()
 
     rebuild(home.lake, home.source, home.source.tables_named(["DimUser"]), job, print)

@@ -51,6 +51,8 @@ WRITERS = {
     "spark.bronze_stream.write_schema": SPARK,
     "spark.deletion_vectors.enable_when_large": "tests/spark/test_deletion_vectors.py",
     "spark.flow._quarantine": "tests/spark/test_expectations.py",
+    "spark.maintenance._sql": "each statement is one commit: tests/spark/test_maintenance.py",
+    "spark.maintenance.write_report": REPORT,
     "spark.silver_merge._append": SPARK,
     "spark.silver_merge._merge": SPARK,
     "spark.views._write": SPARK,

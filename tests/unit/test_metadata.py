@@ -289,3 +289,29 @@ def test_a_rule_that_no_table_uses_is_noted(tmp_path: Path) -> None:
     assert "did you mean 'dim_user'?" in note
     (rules / "spotify.py").write_text(RULES)
     assert rule_notes(load(tmp_path, SOURCE + USER), rules) == []
+
+
+def test_a_tables_maintenance_is_safe_without_a_word(tmp_path: Path) -> None:
+    plain = load(tmp_path, table("gold: {scd: 1}")).tables["DimUser"].maintenance
+    assert (plain.z_order, plain.cluster_by, plain.vacuum) == ((), (), timedelta(days=7))
+    wished = load(tmp_path, table("maintenance: {z_order: [a, b], vacuum: 30d}"))
+    assert wished.tables["DimUser"].maintenance.z_order == ("a", "b")
+    assert wished.tables["DimUser"].maintenance.vacuum == timedelta(days=30)
+    never = f"{SOURCE}defaults: {{maintenance: {{vacuum: never}}}}\n{USER}"
+    assert load(tmp_path, never).tables["DimUser"].maintenance.vacuum is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ("vacuum: 6d", "'6d', which is less than 7d: readers that have begun"),
+        ("vacuum: 7", "7, which is no duration"),
+        ("z_order: [a], cluster_by: [b]", "and z_order too, which exclude each other"),
+        ("cluster_by: [a, b, c, d, e]", "which are more than 4, Delta's limit"),
+        ("zorder: [a]", "field 'maintenance.zorder' is unknown; did you mean 'z_order'?"),
+    ],
+)
+def test_a_wrong_maintenance_is_named(tmp_path: Path, fields: str, text: str) -> None:
+    (problem,) = problems(tmp_path, table(f"maintenance: {{{fields}}}"))
+    assert problem.startswith("table DimUser: field 'maintenance.")
+    assert text in problem

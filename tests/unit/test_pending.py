@@ -127,3 +127,24 @@ def test_changes_are_followed_commit_by_commit_only_while_no_file_was_replaced(
     optimized = b'{"commitInfo":{}}\n{"add":{"path":"b"}}\n{"remove":{"path":"a"}}\n'
     store.write(f"silver/DimUser_changes/_delta_log/{names[9]}", optimized)
     assert not has_only_appends(store, LAKE, "DimUser")
+
+
+@pytest.mark.parametrize("tidying", ["OPTIMIZE", "VACUUM START", "SET TBLPROPERTIES", "CLUSTER BY"])
+def test_a_commit_that_only_tidied_starts_no_gold(store: LocalStore, tidying: str) -> None:
+    log = "silver/DimUser_changes/_delta_log"
+
+    def wrote(version: int, operation: str) -> None:
+        line = f'{{"commitInfo":{{"operation":"{operation}"}}}}\n{{"add":{{}}}}\n'
+        store.write(f"{log}/{version:020}.json", line.encode())
+
+    wrote(0, "WRITE")
+    mark_gold_done(store, LAKE, "DimUser", 0)
+    wrote(1, tidying)
+    wrote(2, tidying)
+    assert gold_pending(store, LAKE, TABLES) == []
+    store.remove(f"{log}/{1:020}.json")  # nobody knows what it was
+    assert gold_pending(store, LAKE, TABLES) == ["DimUser"]
+    wrote(1, "WRITE")
+    assert gold_pending(store, LAKE, TABLES) == ["DimUser"]
+    mark_gold_done(store, LAKE, "DimUser", 7)  # a lake that was put back
+    assert gold_pending(store, LAKE, TABLES) == ["DimUser"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tidemark import rebuild_command
+from tidemark import job_command, rebuild_command
 from tidemark.cli import main
 from tidemark.errors import ConfigError, LakeError, PipelineError, StateError
 from tidemark.layers_lock import as_a_rebuild, as_a_run
@@ -322,7 +322,7 @@ def test_a_rebuild_and_a_run_keep_out_of_each_others_way(world: World) -> None:
             as_a_run(world.lake, "spotify"),
         ):
             pass
-        with pytest.raises(LakeError, match=r"spotify: a rebuild, process \d+ on .*, is at work"):
+        with pytest.raises(LakeError, match=r"spotify: process \d+ on .* is rebuilding its silver"):
             world.rebuild()
         with as_a_run(world.lake, "another"):
             pass
@@ -453,7 +453,7 @@ def test_the_help_teaches() -> None:
 
 def test_another_compute_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     other = world.source.model_copy(update={"compute": "databricks"})
-    monkeypatch.setattr(rebuild_command, "load_source", lambda *_: other)
+    monkeypatch.setattr(job_command, "load_source", lambda *_: other)
     settings = argparse.Namespace(config=world.source.path.parent, rules_folder=None)
     with pytest.raises(ConfigError, match="compute is 'databricks'"):
-        rebuild_command._source(settings, "spotify")
+        job_command.source_named(settings, "spotify")

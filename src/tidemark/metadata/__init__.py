@@ -17,6 +17,7 @@ from tidemark.errors import ConfigError
 from tidemark.metadata.clashes import Claim, clashes, source_claims, table_claims
 from tidemark.metadata.columns import SIDE, Columns
 from tidemark.metadata.config_digest import config_digest, config_files, require_config
+from tidemark.metadata.maintenance import Maintenance
 from tidemark.metadata.problems import FILLED, Problem, config_error, problems_of
 from tidemark.metadata.rule_names import rule_names
 from tidemark.metadata.source import Alerts, Endpoint, Reconcile, Source, TaskPolicy
@@ -32,6 +33,7 @@ __all__ = [
     "Columns",
     "Endpoint",
     "Gold",
+    "Maintenance",
     "Mask",
     "Reconcile",
     "Source",

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_va
 from pydantic_core import PydanticCustomError
 
 from tidemark.metadata.columns import Columns
+from tidemark.metadata.maintenance import Maintenance
 from tidemark.metadata.problems import FILLED
 from tidemark.metadata.types import (
     CLOSED,
@@ -214,6 +215,12 @@ class Table(BaseModel):
         "says: it may change at any time, and the files that are there stay where they are.",
         examples=["dated"],
     )
+    maintenance: Maintenance = Field(
+        default=Maintenance(),
+        description="How `tidemark maintain` keeps the table's silver and gold: small files are "
+        "put together, and those that no longer count removed.",
+        examples=["{z_order: [user_id], vacuum: 30d}"],
+    )
     columns: Columns = Field(
         default=Columns(),
         description="Which columns reach the lake, and in which form; all as they are, without it.",
@@ -284,3 +291,4 @@ class Defaults(BaseModel):
     future: Future | None = None
     null_cursor: NullCursor | None = None
     bronze_layout: BronzeLayout | None = None
+    maintenance: Maintenance | None = None

@@ -13,6 +13,7 @@ from tidemark.azure_hadoop import azure_conf
 from tidemark.azure_url import is_azure
 from tidemark.lake_access import load_access
 from tidemark.spark.engine import is_databricks
+from tidemark.spark.unity_catalog import use_service_credential
 from tidemark.spark_conf import conf_for
 
 # Spark's warnings (native libraries, loopback address, window without partition) are about the
@@ -32,9 +33,11 @@ def build_session(app_name: str, master: str | None = None, lake_root: str = "")
             ours only fill in what is missing.
         lake_root: The lake's root; in Azure, the session gets what opens it.
     """
+    use_service_credential()
     active = SparkSession.getActiveSession()
-    if active is not None:
-        return active
+    if active is not None or is_databricks():
+        # There the lake is opened by Unity Catalog, and all settings are the cluster's.
+        return active or SparkSession.builder.getOrCreate()
     submitted = _submitted()
     chosen = submitted.get("spark.master") or master or "local[*]"
     wanted = conf_for(chosen, lake_root) | {"spark.master": chosen, "spark.log.level": LOG_LEVEL}
