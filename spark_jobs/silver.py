@@ -9,33 +9,56 @@ import argparse
 import sys
 from pathlib import Path
 
-from tidemark.metadata import load_source, source_file
+from tidemark.errors import ConfigError
+from tidemark.metadata import config_digest, load_source, source_file
 from tidemark.spark.session import build_session
 from tidemark.spark.silver import failure, run_silver, write_report
 
 
 def main() -> int:
     """Run silver for the given tables; 1 if one of them failed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lake", required=True, help="the lake's folder or URL")
-    parser.add_argument("--config", required=True, type=Path, help="folder of the metadata files")
-    parser.add_argument("--source", required=True, help="the metadata file's stem")
-    parser.add_argument("--tables", required=True, help="lake names, separated by commas")
-    parser.add_argument("--report", required=True, type=Path, help="where to write the report")
-    parser.add_argument("--beside", default="", help="folder of the lake to build in instead")
-    parser.add_argument("--rules", type=Path, default=Path(__file__).resolve().parent / "rules")
-    args = parser.parse_args()
+    args = _arguments()
+    _require_deployed(args.config, args.config_digest)
     source = load_source(source_file(args.config, args.source), args.rules)
     spark = build_session(f"tidemark silver {args.source}", lake_root=args.lake)
     tables = args.tables.split(",")
     results = run_silver(spark, args.lake, source, tables, args.rules, beside=args.beside)
-    write_report(results, args.report)
+    write_report(results, args.report, args.lake)
     for name, r in results.items():
         print(f"{name}: {r.rows_in} rows read, {r.rows} changes, {r.status}, {r.seconds:.1f} s")
     if error := failure(results):
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def _arguments() -> argparse.Namespace:
+    rules = Path(__file__).resolve().parent / "rules"
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lake", required=True, help="the lake's folder or URL")
+    parser.add_argument("--config", required=True, type=Path, help="folder of the metadata files")
+    parser.add_argument("--source", required=True, help="the metadata file's stem")
+    parser.add_argument("--tables", required=True, help="lake names, separated by commas")
+    parser.add_argument(
+        "--report", default="", help="where to write the report: a file, or lake:<path in the lake>"
+    )
+    parser.add_argument(
+        "--config-digest", default="", help="what `tidemark config-digest` says where Airflow runs"
+    )
+    parser.add_argument("--beside", default="", help="folder of the lake to build in instead")
+    parser.add_argument("--rules", type=Path, default=rules)
+    return parser.parse_args()
+
+
+def _require_deployed(config: Path, wanted: str) -> None:
+    """Refuse to work by other metadata than the run that asks for it has."""
+    found = config_digest(config)
+    if wanted and found != wanted:
+        message = (
+            f"{config}: what is deployed here is not the metadata of the run ({found[:12]}, "
+            f"not {wanted[:12]}): deploy the bundle, and run again; nothing was done"
+        )
+        raise ConfigError(message)
 
 
 if __name__ == "__main__":

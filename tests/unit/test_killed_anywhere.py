@@ -49,6 +49,7 @@ WRITERS = {
     "spark.autocdc.remember_deletes": SPARK,
     "spark.bronze_stream._write": SPARK,
     "spark.deletion_vectors.enable_when_large": "tests/spark/test_deletion_vectors.py",
+    "spark.silver.write_report": REPORT,
     "spark.silver_merge._append": SPARK,
     "spark.silver_merge._merge": SPARK,
     "spark.views._write": SPARK,

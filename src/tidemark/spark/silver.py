@@ -31,6 +31,8 @@ from tidemark.spark.silver_merge import Batch, BatchFacts, SilverTable, ranked, 
 from tidemark.spark.stream import drain, stream_id
 from tidemark.storage import Store, open_store
 
+_IN_LAKE = "lake:"
+
 
 @dataclass(frozen=True)
 class TableResult:
@@ -97,11 +99,25 @@ def run_silver(
         return dict(zip(tables, pool.map(one, tables), strict=True))
 
 
-def write_report(results: dict[str, TableResult], path: Path) -> None:
-    """Write what was done, failed tables included, as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_report(results: dict[str, TableResult], where: str, lake_root: str) -> None:
+    """Write what was done, failed tables included, as JSON.
+
+    Args:
+        results: From `run_silver`.
+        where: A path on this machine; or, behind ``lake:``, one within the lake, for a job that
+            has no disk in common with who asks. Empty: nowhere.
+        lake_root: The lake's folder or URL.
+    """
+    if not where:
+        return
     tables = {name: asdict(result) for name, result in results.items()}
-    path.write_text(json.dumps({"tables": tables}, indent=1))
+    text = json.dumps({"tables": tables}, indent=1)
+    if where.startswith(_IN_LAKE):
+        open_store(lake_root).write(where.removeprefix(_IN_LAKE), text.encode())
+        return
+    path = Path(where)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 def failure(results: dict[str, TableResult]) -> PipelineError | None:
