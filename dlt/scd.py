@@ -5,13 +5,18 @@ Runs unchanged on Databricks and, by `tidemark.spark.pipeline`, on open-source S
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pyspark import pipelines as dp
 from pyspark.sql import DataFrame
 
 from tidemark.metadata import Gold, Table
 from tidemark.spark.declare import (
     create_auto_cdc_flow,
+    expect_all,
     expect_all_or_drop,
+    expect_all_or_fail,
+    keep_dropped,
     pipeline_source,
     read_changes,
 )
@@ -20,16 +25,38 @@ DELETE = "_operation = 'delete'"
 BOOKKEEPING = ["_operation", "_source_sequence", "_digest", "_run_id"]
 
 
-def declare(table: Table, gold: Gold) -> None:
-    """Declare a table's changes, what they must fulfil, and how they become history."""
-    # A delete is judged by nobody: it carries a key, and at times nothing else.
-    judged = {name: f"{DELETE} OR ({rule})" for name, rule in gold.expect_or_drop.items()}
+def of_upserts(expectations: Mapping[str, str]) -> dict[str, str]:
+    """Let nobody judge a delete: it carries a key, and at times nothing else."""
+    return {name: f"{DELETE} OR ({rule})" for name, rule in expectations.items()}
 
-    @dp.temporary_view(name=f"{gold.name}_changes")
-    @expect_all_or_drop(judged)
-    def changes() -> DataFrame:
+
+def declare_changes(table: Table, gold: Gold) -> None:
+    """Declare a table's changes, what they must fulfil, and where those go that are dropped."""
+    dropping = of_upserts(gold.expect_or_drop)
+
+    def every_change() -> DataFrame:
         return read_changes(table.lake_name)
 
+    @dp.temporary_view(name=f"{gold.name}_changes")
+    @expect_all(of_upserts(gold.expect))
+    @expect_all_or_drop(dropping)
+    @expect_all_or_fail(of_upserts(gold.expect_or_fail))
+    def changes() -> DataFrame:
+        return every_change()
+
+    if dropping:
+        kept = f"{gold.name}_quarantine"
+        dp.create_streaming_table(kept, comment=f"What the expectations of {gold.name} dropped")
+        keep_dropped(
+            target=kept,
+            source=f"{gold.name}_changes",
+            expectations=dropping,
+            query=every_change,
+        )
+
+
+def declare_history(table: Table, gold: Gold) -> None:
+    """Declare how a table's changes become its rows, or its history."""
     dp.create_streaming_table(gold.name, comment=f"{table.lake_name}, SCD type {gold.scd}")
     own = f"`{gold.sequence_by}`"
     create_auto_cdc_flow(
@@ -51,4 +78,5 @@ def declare(table: Table, gold: Gold) -> None:
 
 for each in pipeline_source().tables.values():
     if each.gold:
-        declare(each, each.gold)
+        declare_changes(each, each.gold)
+        declare_history(each, each.gold)

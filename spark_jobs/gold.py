@@ -23,6 +23,10 @@ def main() -> int:
     for name, table in report.tables.items():
         counts = f"{table.rows_in} changes read, {table.rows} applied"
         print(f"{name}: {counts}, {table.status}, {table.seconds:.1f} s")
+    for what, found in (("dropped", report.dropped), ("kept all the same", report.warned)):
+        for name, failed in found.items():
+            for expectation, rows in failed.items():
+                print(f"{name}: {rows} rows fail {expectation}, {what}")
     for name, view in report.views.items():
         print(f"{name}: {view.status}" + (f", {view.error}" if view.status == "skipped" else ""))
     if report.failure:

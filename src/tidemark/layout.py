@@ -93,6 +93,10 @@ class Lake:
         """Give a gold table's Delta table."""
         return self._built(f"gold/{name}")
 
+    def quarantine(self, name: str) -> str:
+        """Give the Delta table of the changes that a gold table's expectations dropped."""
+        return self.gold(f"{name}_quarantine")
+
     def marker(self, layer: str, table: str) -> str:
         """Give the small file that says what a layer (silver, gold) has done of a table."""
         return self._built(f"{_INTERNAL}/markers/{layer}/{table}.json")

@@ -67,9 +67,11 @@ def paths_of(lake: Lake, tables: Mapping[str, str | None], gold: Iterable[str]) 
     for table, own in tables.items():
         paths += [lake.changes(table), lake.silver(table)]
         paths += [lake.checkpoint("silver", table), lake.marker("silver", table)]
-        paths += [*_gold_paths(lake, own), lake.marker("gold", table)] if own else []
-    known = set(tables.values())
-    return paths + [path for name in gold if name not in known for path in _gold_paths(lake, name)]
+        if own:
+            paths += [*_gold_paths(lake, own), lake.quarantine(own), lake.marker("gold", table)]
+    others = (path for name in gold for path in _gold_paths(lake, name))
+    # The gold tables and quarantines above are among them.
+    return list(dict.fromkeys([*paths, *others]))
 
 
 def pieces(paths: Iterable[str], old: Exists, new: Exists) -> tuple[Piece, ...]:

@@ -24,7 +24,7 @@ from tidemark.spark.autocdc import (
     merge_newest,
     remember_deletes,
 )
-from tidemark.spark.graph import ChangeFlow
+from tidemark.spark.change_flow import ChangeFlow
 from tidemark.spark.history import events_of
 from tidemark.spark.later import earliest
 

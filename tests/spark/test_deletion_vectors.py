@@ -26,8 +26,8 @@ from tidemark.reconcile import Options, reconcile_table
 from tidemark.spark import deletion_vectors
 from tidemark.spark.autocdc import Events, Target, apply_events
 from tidemark.spark.bronze_stream import FILE
+from tidemark.spark.change_flow import ChangeFlow
 from tidemark.spark.deletion_vectors import enable_when_large
-from tidemark.spark.graph import ChangeFlow
 from tidemark.spark.history import events_of
 from tidemark.spark.silver_merge import Batch, SilverTable, ranked, write_batch
 

@@ -49,6 +49,7 @@ WRITERS = {
     "spark.autocdc.remember_deletes": SPARK,
     "spark.bronze_stream._write": SPARK,
     "spark.deletion_vectors.enable_when_large": "tests/spark/test_deletion_vectors.py",
+    "spark.flow._quarantine": "tests/spark/test_expectations.py",
     "spark.silver.write_report": REPORT,
     "spark.silver_merge._append": SPARK,
     "spark.silver_merge._merge": SPARK,

@@ -172,6 +172,11 @@ def test_tables_named(tmp_path: Path) -> None:
         ("lake_name: X", "lake_name: X_cdc", "'lake_name' is 'X_cdc', but the folder 'X_cdc' is"),
         ("lake_name: X_changes", "lake_name: X", "'lake_name' is 'X', but the folder 'X_changes'"),
         ("lake_name: X, gold: {scd: 1}", "lake_name: X, gold: {scd: 1}", "'lake_name' is 'X'"),
+        (
+            "gold: {scd: 1}",
+            "gold: {scd: 1, name: A_quarantine}",
+            "'gold.name' is 'A_quarantine', but the folder 'gold/a_quarantine",
+        ),
         ("gold: {scd: 1, name: b}", "gold: {scd: 1}", "'gold.name' is 'b', but the folder 'gold/b"),
     ],
 )

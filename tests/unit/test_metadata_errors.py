@@ -96,6 +96,12 @@ BAD_TABLES = [
     (f"{GOLD}, expect_or_drop: [x]}}", "field 'gold.expect_or_drop' is ['x'] (a list), but must"),
     (f"{GOLD}, expect_or_drop: {{a: ''}}}}", "field 'gold.expect_or_drop.a' is '', which is empty"),
     (f"{GOLD}, expect_or_drop: {{a: 5}}}}", "field 'gold.expect_or_drop.a' is 5 (a whole number)"),
+    (f"{GOLD}, expect: {{a: x}}, expect_or_fail: {{b: x, a: y}}}}", (
+     "field 'gold.expect_or_fail' is {'b': 'x', 'a': 'y'}, but 'expect' has a 'a' too; give one")),
+    (f"{GOLD}, expect_or_drop: {{a: x}}, expect: {{a: x}}}}", (
+     "field 'gold.expect_or_drop' is {'a': 'x'}, but 'expect' has a 'a' too; give one another")),
+    (f"{GOLD}, expect_or_drop: {{a: x}}, expect_or_fail: {{a: x}}}}", (
+     "field 'gold.expect_or_fail' is {'a': 'x'}, but 'expect_or_drop' has a 'a' too")),
     (f"{GOLD}, expect_or_drop: {{a: }}}}", "field 'gold.expect_or_drop.a' is null, but must be"),
 ]  # fmt: skip
 

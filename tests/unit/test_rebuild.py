@@ -44,7 +44,8 @@ def test_a_lake_beside_the_lake_shares_bronze_alone() -> None:
 
 
 def test_what_belongs_to_a_table_moves_together() -> None:
-    found = paths_of(LAKE, {"DimUser": "dim_user", "Staging": None}, ["dim_user", "a_view"])
+    built = ["dim_user", "dim_user_quarantine", "a_view"]
+    found = paths_of(LAKE, {"DimUser": "dim_user", "Staging": None}, built)
     internal = "_tidemark/{}".format
     assert found == [
         "silver/DimUser_changes",
@@ -54,11 +55,14 @@ def test_what_belongs_to_a_table_moves_together() -> None:
         "gold/dim_user",
         internal("checkpoints/gold/dim_user"),
         internal("autocdc/dim_user"),
+        "gold/dim_user_quarantine",
         internal("markers/gold/DimUser.json"),
         "silver/Staging_changes",
         "silver/Staging",
         internal("checkpoints/silver/Staging"),
         internal("markers/silver/Staging.json"),
+        internal("checkpoints/gold/dim_user_quarantine"),
+        internal("autocdc/dim_user_quarantine"),
         "gold/a_view",
         internal("checkpoints/gold/a_view"),
         internal("autocdc/a_view"),

@@ -53,6 +53,8 @@ def test_the_parts_of_all_tasks_make_one_report(store: LocalStore) -> None:
         {
             "tables": {"DimUser": {"rows": None, "status": "failed", "error": "no space"}},
             "dropped": {"dim_user": {"valid_id": 3}},
+            "warned": {"dim_user": {"named": 2}},
+            "quarantined": {"dim_user": 3},
             "views": {"track_popularity": {"rows": 5}},
         },
     )
@@ -72,6 +74,8 @@ def test_the_parts_of_all_tasks_make_one_report(store: LocalStore) -> None:
         gold_error="no space",
     )
     assert report.dropped == {"dim_user": {"valid_id": 3}}
+    assert report.warned == {"dim_user": {"named": 2}}
+    assert report.quarantined == {"dim_user": 3}
     assert report.failures == (Failure("gold", "PipelineError: DimUser", 1),)
 
 
@@ -122,7 +126,12 @@ def test_what_is_half_written_or_unknown_is_passed_over(store: LocalStore) -> No
 def test_the_text_tells_everything_by_name(store: LocalStore) -> None:
     write(store, "copy.DimUser", COPIED | {"backfill": True})
     write(store, "silver", {"tables": {"DimUser": {"rows": 512}}})
-    write(store, "gold", {"tables": {}, "dropped": {"dim_user": {"valid_id": 3, "other": 0}}})
+    found = {
+        "dropped": {"dim_user": {"valid_id": 3, "other": 0}},
+        "warned": {"dim_user": {"named": 1, "long": 0}},
+        "quarantined": {"dim_user": 3, "dim_track": 0},
+    }
+    write(store, "gold", {"tables": {}, **found})
     failure = {
         "exception": "SourceError: no column 'x'\nhint: y",
         "try_number": 2,
@@ -139,6 +148,12 @@ def test_the_text_tells_everything_by_name(store: LocalStore) -> None:
         "",
         "dropped by an expectation of gold",
         "  dim_user  valid_id: 3 rows",
+        "",
+        "kept in gold/<table>_quarantine",
+        "  dim_user  3 rows",
+        "",
+        "kept against an expectation of gold",
+        "  dim_user  named: 1 row",
         "",
         "not seen",
         "  DimUser  future: 3 rows (17, 40, …)",

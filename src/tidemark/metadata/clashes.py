@@ -42,7 +42,8 @@ def table_claims(file: Path, table: str, lake_name: str, gold_name: str | None) 
     for suffix in ("", "_cdc", "_changes"):
         yield Claim(f"{lake_name}{suffix}", file, table, "lake_name", lake_name)
     if gold_name is not None:
-        yield Claim(f"gold/{gold_name}", file, table, "gold.name", gold_name)
+        for name in (gold_name, f"{gold_name}_quarantine"):
+            yield Claim(f"gold/{name}", file, table, "gold.name", gold_name)
         # Beside the gold tables, `dlt/scd.py` declares a view of each table's changes.
         for name in (gold_name, f"{gold_name}_changes"):
             yield Claim(name, file, table, "gold.name", gold_name, "name")

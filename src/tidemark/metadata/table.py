@@ -49,15 +49,28 @@ class Gold(BaseModel):
     )
     name: FolderName = Field(
         description="Name of the gold table; unique within the lake, and no other table's of the "
-        "file with `_changes` behind it.",
+        "file with `_changes`, nor of the lake with `_quarantine` behind it.",
         examples=["dim_user"],
         json_schema_extra={"default": "`lake_name` in snake_case"},
     )
+    expect: dict[Text, Text] = Field(
+        default_factory=dict,
+        description="Expectations: a name and a SQL predicate each; NULL is not true. A row for "
+        "which one is not true is counted in the run's report, and kept. Deletes are never judged. "
+        "A name stands once in the three fields ([gold.md](gold.md)).",
+        examples=["{known_country: country IS NOT NULL}"],
+    )
     expect_or_drop: dict[Text, Text] = Field(
         default_factory=dict,
-        description="Expectations: a name and a SQL predicate each. A row for which one is not "
-        "true is dropped, and counted in the run's report. Deletes are never dropped.",
+        description="The same, but the row does not reach the table: it is dropped, counted, and "
+        "kept in `gold/<name>_quarantine` with the names of the expectations it fails.",
         examples=["{valid_id: user_id IS NOT NULL}"],
+    )
+    expect_or_fail: dict[Text, Text] = Field(
+        default_factory=dict,
+        description="The same, but a single such row fails the table's flow: nothing of its batch "
+        "is applied, and the other tables go on.",
+        examples=["{sane_duration: duration_sec < 86400}"],
     )
     track: Texts = Field(
         default=(),
@@ -70,6 +83,15 @@ class Gold(BaseModel):
         "default the order in which the versions were read (`_sequence`).",
         examples=["updated_at"],
     )
+
+    @field_validator("expect_or_drop", "expect_or_fail")
+    @classmethod
+    def _one_kind_a_name(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        for other in ("expect", "expect_or_drop"):
+            twice = next((name for name in value if name in info.data.get(other, {})), None)
+            if twice is not None and other != info.field_name:
+                raise ValueError(f"but {other!r} has a {twice!r} too; give one another name")
+        return value
 
     @field_validator("track")
     @classmethod

@@ -68,6 +68,8 @@ class _LayerTable(_Part):
 class _Layer(_Part):
     tables: dict[str, _LayerTable] = Field(default_factory=dict)
     dropped: dict[str, dict[str, int]] = Field(default_factory=dict)
+    warned: dict[str, dict[str, int]] = Field(default_factory=dict)
+    quarantined: dict[str, int] = Field(default_factory=dict)
 
 
 class _Reconciled(_Part):
@@ -116,7 +118,7 @@ def load(store: Store, lake: Lake, source: str, run_id: str) -> RunReport:
     """
     tables: dict[str, TableReport] = {}
     failures: list[Failure] = []
-    dropped: dict[str, dict[str, int]] = {}
+    gold = _Layer()
     # Sorted by name: a table's watermark comes after its copy, and overrides what the copy knew.
     for path, kind, name, data in _parts(store, lake, source, run_id):
         if kind == "failure":
@@ -131,14 +133,16 @@ def load(store: Store, lake: Lake, source: str, run_id: str) -> RunReport:
             _update(tables, name, {"note": _parse(path, _Reconciled, data).summary})
         elif kind in ("silver", "gold"):
             layer = _parse(path, _Layer, data)
-            dropped |= layer.dropped
+            gold = layer if kind == "gold" else gold
             for table, found in layer.tables.items():
                 _update(tables, table, _layer_fields(kind, found))
     return RunReport(
         source=source,
         run_id=run_id,
         tables=dict(sorted(tables.items())),
-        dropped=dropped,
+        dropped=gold.dropped,
+        warned=gold.warned,
+        quarantined=gold.quarantined,
         failures=tuple(failures),
     )
 

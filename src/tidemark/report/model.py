@@ -76,6 +76,8 @@ class RunReport:
         run_id: The Dag run's id.
         tables: By lake name, sorted.
         dropped: Rows that an expectation dropped, by gold table and expectation.
+        warned: Rows that failed an expectation and were kept, by gold table and expectation.
+        quarantined: How many dropped rows a quarantine table got, by gold table.
         failures: Failed tasks, sorted by id.
     """
 
@@ -83,4 +85,6 @@ class RunReport:
     run_id: str
     tables: Mapping[str, TableReport] = field(default_factory=dict)
     dropped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    warned: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    quarantined: Mapping[str, int] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()

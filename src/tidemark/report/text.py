@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from tidemark.report.model import NotSeen, RunReport, TableReport
 
@@ -23,13 +23,10 @@ def render_tables(report: RunReport) -> str:
     windows = [(t.name, _window(t)) for t in report.tables.values() if t.window]
     sections += _section("rows read", windows)
     sections += _section("note", [(t.name, t.note) for t in report.tables.values() if t.note])
-    dropped = [
-        (table, f"{name}: {_rows(count)}")
-        for table, counts in sorted(report.dropped.items())
-        for name, count in sorted(counts.items())
-        if count
-    ]
-    sections += _section("dropped by an expectation of gold", dropped)
+    sections += _section("dropped by an expectation of gold", _found(report.dropped))
+    kept = [(table, _rows(count)) for table, count in sorted(report.quarantined.items()) if count]
+    sections += _section("kept in gold/<table>_quarantine", kept)
+    sections += _section("kept against an expectation of gold", _found(report.warned))
     unseen = [(t.name, _unseen(n)) for t in report.tables.values() for n in t.not_seen if n.count]
     sections += _section("not seen", unseen)
     broken = [
@@ -103,6 +100,15 @@ def _shorten(text: str, width: int) -> str:
 
 def _window(table: TableReport) -> str:
     return f"{table.window}{' (backfill: the watermark stays)' if table.backfill else ''}"
+
+
+def _found(counts: Mapping[str, Mapping[str, int]]) -> list[tuple[str, str]]:
+    return [
+        (table, f"{name}: {_rows(count)}")
+        for table, found in sorted(counts.items())
+        for name, count in sorted(found.items())
+        if count
+    ]
 
 
 def _unseen(found: NotSeen) -> str:

@@ -15,8 +15,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
 
 from tidemark.errors import PipelineError
+from tidemark.spark.change_flow import ChangeFlow
 from tidemark.spark.deletion_vectors import enable_when_large
-from tidemark.spark.graph import ChangeFlow
 from tidemark.spark.history import DELETED, END, SEQUENCE, START, content, newest, versions
 from tidemark.spark.later import are_all_earlier, leading
 from tidemark.spark.rules import column, quoted

@@ -2,26 +2,29 @@
 
 Databricks' ``pyspark.pipelines`` has everything below, and is handed every call. Open-source 4.2
 has neither expectations nor SCD type 2: there the same facts go to `tidemark.spark.graph`, as SQL
-text, because open source would build Spark Connect expressions of them.
+text, because open source would build Spark Connect expressions of them. That module, and what it
+imports, is open source's own: it is imported in one place, where Databricks does not come.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, cast
 
 from pyspark import pipelines
-from pyspark.pipelines.graph_element_registry import get_active_graph_element_registry
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
-from tidemark.errors import PipelineError
 from tidemark.layout import Lake
 from tidemark.metadata import Source, load_source, source_file
 from tidemark.pending import has_only_appends
-from tidemark.spark.graph import ChangeFlow, Graph
+from tidemark.spark.change_flow import ChangeFlow
+from tidemark.spark.expectations import Kind, quarantined
 from tidemark.storage import open_store
+
+if TYPE_CHECKING:
+    from tidemark.spark.graph import Graph
 
 Query = TypeVar("Query", bound=Callable[[], DataFrame])
 
@@ -31,7 +34,11 @@ class _Databricks(Protocol):
 
     def create_auto_cdc_flow(self, **facts: object) -> None: ...
 
+    def expect_all(self, expectations: dict[str, str]) -> Callable[[Query], Query]: ...
+
     def expect_all_or_drop(self, expectations: dict[str, str]) -> Callable[[Query], Query]: ...
+
+    def expect_all_or_fail(self, expectations: dict[str, str]) -> Callable[[Query], Query]: ...
 
 
 def create_auto_cdc_flow(
@@ -87,23 +94,70 @@ def create_auto_cdc_flow(
     return None
 
 
-def expect_all_or_drop(expectations: Mapping[str, str]) -> Callable[[Query], Query]:
-    """Drop the rows of a query for which not every predicate is true; stands under ``@dp.…``.
+def expect(description: str, constraint: str) -> Callable[[Query], Query]:
+    """Count the rows of a query for which a predicate is not true, and keep them.
+
+    It stands under ``@dp.…``, like all that follow.
+
+    Args:
+        description: The expectation's name, the only one of the query that is called so.
+        constraint: SQL predicate. NULL is not true.
+    """
+    return expect_all({description: constraint})
+
+
+def expect_or_drop(description: str, constraint: str) -> Callable[[Query], Query]:
+    """Leave out, and count, the rows of a query for which a predicate is not true."""
+    return expect_all_or_drop({description: constraint})
+
+
+def expect_or_fail(description: str, constraint: str) -> Callable[[Query], Query]:
+    """Apply nothing of a batch that holds a row for which a predicate is not true."""
+    return expect_all_or_fail({description: constraint})
+
+
+def expect_all(expectations: Mapping[str, str]) -> Callable[[Query], Query]:
+    """Stand for an `expect` each.
 
     Args:
         expectations: A name and a SQL predicate each. NULL is not true.
     """
-    if not expectations:
-        return lambda query: query
-    databricks = _databricks()
-    if databricks is not None:
-        return databricks.expect_all_or_drop(dict(expectations))
+    return _expect("warn", expectations)
 
-    def register(query: Query) -> Query:
-        _graph().register_expectations(query, expectations)
-        return query
 
-    return register
+def expect_all_or_drop(expectations: Mapping[str, str]) -> Callable[[Query], Query]:
+    """Stand for an `expect_or_drop` each."""
+    return _expect("drop", expectations)
+
+
+def expect_all_or_fail(expectations: Mapping[str, str]) -> Callable[[Query], Query]:
+    """Stand for an `expect_or_fail` each."""
+    return _expect("fail", expectations)
+
+
+def keep_dropped(
+    *, target: str, source: str, expectations: Mapping[str, str], query: Callable[[], DataFrame]
+) -> None:
+    """Keep in a streaming table what expectations drop from a view that an AUTO CDC flow reads.
+
+    On Databricks a flow of its own reads the view's source once more, and takes the rows that the
+    view leaves out. Elsewhere the AUTO CDC flow puts them there while it has them at hand.
+
+    Args:
+        target: The streaming table. It gets the rows as they came, and the names of the
+            expectations that each fails in ``__FAILED_EXPECTATIONS``.
+        source: The view.
+        expectations: What the view's ``expect_all_or_drop`` has.
+        query: Streams what the view streams, without its expectations.
+    """
+    if _databricks() is None:
+        return _graph().register_quarantine(source, target)
+
+    @pipelines.append_flow(target=target, name=f"{target}_flow")
+    def dropped() -> DataFrame:
+        return quarantined(query(), expectations)
+
+    return None
 
 
 def pipeline_source() -> Source:
@@ -129,17 +183,32 @@ def read_changes(table: str) -> DataFrame:
     return reader.load(lake.url(lake.changes(table)))
 
 
+def _expect(kind: Kind, expectations: Mapping[str, str]) -> Callable[[Query], Query]:
+    if not expectations:
+        return lambda query: query
+    databricks = _databricks()
+    if databricks is not None:
+        declare = {
+            "warn": databricks.expect_all,
+            "drop": databricks.expect_all_or_drop,
+            "fail": databricks.expect_all_or_fail,
+        }[kind]
+        # What becomes of NULL is not documented there; so it never comes to it.
+        return declare({n: f"coalesce(({rule}), false)" for n, rule in expectations.items()})
+
+    def register(query: Query) -> Query:
+        _graph().register_expectations(query, kind, expectations)
+        return query
+
+    return register
+
+
 def _databricks() -> _Databricks | None:
     full = hasattr(pipelines, "expect_all_or_drop")
     return cast("_Databricks", pipelines) if full else None
 
 
 def _graph() -> Graph:
-    registry = get_active_graph_element_registry()
-    if not isinstance(registry, Graph):
-        message = (
-            f"pipeline: declared under {type(registry).__name__}, which knows no expectations and "
-            "no SCD type 2; run it by spark_jobs/gold.py, or on Databricks"
-        )
-        raise PipelineError(message)
-    return registry
+    from tidemark.spark.graph import active_graph  # noqa: PLC0415  Databricks lacks what it imports
+
+    return active_graph()

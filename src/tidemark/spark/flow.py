@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as sf
 
 from tidemark.errors import PipelineError
 from tidemark.spark.autocdc import Events, Target, apply_events
-from tidemark.spark.expectations import FAILED, failures, judged, passed
+from tidemark.spark.expectations import (
+    FAILED,
+    Expectations,
+    Violations,
+    findings,
+    judged,
+    passed,
+    quarantined,
+    refuse,
+    total,
+    violations,
+)
 from tidemark.spark.graph import Query
 from tidemark.spark.history import DELETED, SEQUENCE, events_of
 from tidemark.spark.later import earliest
-from tidemark.spark.stream import drain, stream_id
+from tidemark.spark.stream import drain, once, stream_id
 from tidemark.suggestions import did_you_mean
 
 FEW = 25_000  # events; some megabytes, in a memory that may be a gigabyte
@@ -30,31 +41,34 @@ class Flow:
         query: Gives the source's stream.
         expectations: What an event must fulfil.
         checkpoint: URL of the folder that remembers what has been read.
+        quarantine: URL of the Delta table that keeps what is dropped; None: it is not kept.
     """
 
     target: Target
     query: Query
-    expectations: dict[str, str]
+    expectations: Expectations
     checkpoint: str
+    quarantine: str | None = None
 
 
 @dataclass(frozen=True)
 class FlowCounts:
-    """What a flow's run has read: events, those that passed, and how many each expectation dropped.
+    """What a flow's run has read: events, those that passed, and what expectations found.
 
     An event that fails two expectations counts for both, so that these can exceed the difference.
     """
 
-    rows_in: int
-    rows: int
-    dropped: dict[str, int]
+    rows_in: int = 0
+    rows: int = 0
+    found: Violations = field(default_factory=Violations)
 
 
 def run_flow(flow: Flow) -> FlowCounts:
     """Apply what is new in a flow's source to its target, and end.
 
     Raises:
-        PipelineError: An event has no key column, no sequence, or the target's state is gone.
+        PipelineError: An event has no key column or no sequence, or fails an expectation that none
+            may fail; or the target's state is gone.
     """
     counts: list[FlowCounts] = []
     drain(
@@ -65,20 +79,17 @@ def run_flow(flow: Flow) -> FlowCounts:
     return FlowCounts(
         rows_in=sum(c.rows_in for c in counts),
         rows=sum(c.rows for c in counts),
-        dropped={name: sum(c.dropped[name] for c in counts) for name in flow.expectations},
+        found=total([c.found for c in counts], flow.expectations),
     )
 
 
 def _apply(rows: DataFrame, number: int, flow: Flow) -> FlowCounts:
     _check_keys(rows, flow)
     with _events(rows, flow) as (events, facts):
-        if facts["without_sequence"]:
-            message = (
-                f"{flow.target.flow.target}: {facts['without_sequence']} changes have no sequence: "
-                f"{flow.target.flow.sequence_by} is NULL; drop them by an expectation, or order by "
-                "another column (gold.sequence_by)"
-            )
-            raise PipelineError(message)
+        refuse(flow.target.flow.target, facts, flow.expectations)
+        _require_sequence(facts, flow)
+        if facts["rows"] < facts["rows_in"] and flow.quarantine:
+            _quarantine(rows, number, flow.quarantine, flow.expectations)
         if facts["rows"] or not number:
             batch = Events(
                 events,
@@ -89,27 +100,47 @@ def _apply(rows: DataFrame, number: int, flow: Flow) -> FlowCounts:
                 few=facts["rows"] <= FEW,
             )
             apply_events(batch, flow.target)
-        dropped = {name: facts[f"failed_{i}"] for i, name in enumerate(flow.expectations)}
-        return FlowCounts(facts["rows_in"], facts["rows"], dropped)
+        found = violations(facts, flow.expectations)
+        return FlowCounts(facts["rows_in"], facts["rows"], found)
 
 
 @contextmanager
 def _events(rows: DataFrame, flow: Flow) -> Iterator[tuple[DataFrame, Row]]:
     """Judge the rows and count them in the one pass that also keeps them for what follows."""
-    with_verdict = events_of(judged(rows, flow.expectations), flow.target.flow).persist()
-    good = sf.when(passed(), 1)
+    judgement = judged(rows, flow.expectations.every)
+    with_verdict = events_of(judgement, flow.target.flow).persist()
+    good = passed(flow.expectations.drop)
     facts = with_verdict.agg(
         sf.count("*").alias("rows_in"),
-        sf.count(good).alias("rows"),
-        sf.count_if(passed() & sf.col(SEQUENCE).isNull()).alias("without_sequence"),
-        sf.count_if(passed() & sf.col(DELETED)).alias("deletes"),
-        earliest(with_verdict.schema, among=passed()).alias("earliest"),
-        *(failures(n).alias(f"failed_{i}") for i, n in enumerate(flow.expectations)),
+        sf.count_if(good).alias("rows"),
+        sf.count_if(good & sf.col(SEQUENCE).isNull()).alias("without_sequence"),
+        sf.count_if(good & sf.col(DELETED)).alias("deletes"),
+        earliest(with_verdict.schema, among=good).alias("earliest"),
+        *findings(flow.expectations, flow.target.flow.keys),
     )
     try:
-        yield with_verdict.where(passed()).drop(FAILED), facts.collect()[0]
+        yield with_verdict.where(good).drop(FAILED), facts.collect()[0]
     finally:
         with_verdict.unpersist()
+
+
+def _quarantine(rows: DataFrame, number: int, table: str, expectations: Expectations) -> None:
+    """Keep the dropped rows of a batch as they came, whatever was kept of it before."""
+    # Asked of the source again, and not of the events, which lack what the target leaves out.
+    dropped = quarantined(rows, expectations.drop)
+    writer = dropped.write.format("delta").mode("append").option("mergeSchema", "true")
+    with once(rows.sparkSession, stream_id(rows), number, table):
+        writer.save(table)
+
+
+def _require_sequence(facts: Row, flow: Flow) -> None:
+    if facts["without_sequence"]:
+        message = (
+            f"{flow.target.flow.target}: {facts['without_sequence']} changes have no sequence: "
+            f"{flow.target.flow.sequence_by} is NULL; drop them by an expectation, or order by "
+            "another column (gold.sequence_by)"
+        )
+        raise PipelineError(message)
 
 
 def _check_keys(rows: DataFrame, flow: Flow) -> None:

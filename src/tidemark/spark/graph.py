@@ -6,37 +6,23 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import NoReturn
 
 from pyspark.pipelines.flow import AutoCdcFlow, Flow
 from pyspark.pipelines.graph_element_registry import (
     GraphElementRegistry,
+    get_active_graph_element_registry,
     graph_element_registration_context,
 )
 from pyspark.pipelines.output import MaterializedView, Output, StreamingTable, TemporaryView
 from pyspark.sql import DataFrame
 
 from tidemark.errors import PipelineError, TidemarkError
+from tidemark.spark.change_flow import ChangeFlow
+from tidemark.spark.expectations import Expectations, Kind
 from tidemark.suggestions import did_you_mean
 
 Query = Callable[[], DataFrame]
-
-
-@dataclass(frozen=True)
-class ChangeFlow:
-    """A declared AUTO CDC flow; the fields are `tidemark.spark.declare.create_auto_cdc_flow`'s.
-
-    Expressions stay SQL text until there is a batch to evaluate them on.
-    """
-
-    target: str
-    source: str
-    keys: tuple[str, ...]
-    sequence_by: str
-    apply_as_deletes: str | None = None
-    except_columns: tuple[str, ...] = ()
-    scd_type: Literal[1, 2] = 1
-    track: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,12 +34,15 @@ class Graph(GraphElementRegistry):
         queries: The function behind each view.
         flows: The AUTO CDC flows, by target.
         expectations: What a function's rows must fulfil, by function.
+        quarantines: The streaming table that keeps what expectations drop, by the view they stand
+            at.
     """
 
     outputs: dict[str, Output] = field(default_factory=dict)
     queries: dict[str, Query] = field(default_factory=dict)
     flows: dict[str, ChangeFlow] = field(default_factory=dict)
-    expectations: dict[Query, dict[str, str]] = field(default_factory=dict)
+    expectations: dict[Query, Expectations] = field(default_factory=dict)
+    quarantines: dict[str, str] = field(default_factory=dict)
 
     def register_output(self, output: Output) -> None:
         """Take a table or view."""
@@ -76,11 +65,19 @@ class Graph(GraphElementRegistry):
             _refuse(flow.target, "two AUTO CDC flows write to it; declare one")
         self.flows[flow.target] = flow
 
-    def register_expectations(self, query: Query, expectations: Mapping[str, str]) -> None:
+    def register_expectations(self, query: Query, kind: Kind, more: Mapping[str, str]) -> None:
         """Take what a query's rows must fulfil, in addition to what is known already."""
         if not callable(query):
-            _refuse(str(next(iter(expectations))), "an expectation stands under @dp.…, not above")
-        self.expectations[query] = {**self.expectations.get(query, {}), **expectations}
+            _refuse(str(next(iter(more))), "an expectation stands under @dp.…, not above")
+        known = self.expectations.get(query, Expectations())
+        for name in more:
+            if name in known.every:
+                _refuse(name, f"two expectations of {query.__name__} have this name; rename one")
+        self.expectations[query] = known.with_more(kind, more)
+
+    def register_quarantine(self, source: str, target: str) -> None:
+        """Take the streaming table that is to keep what a view's expectations drop."""
+        self.quarantines[source] = target
 
     def register_auto_cdc_flow(self, flow: AutoCdcFlow) -> None:
         """Refuse open-source Spark's own form: it can't write to Delta."""
@@ -97,20 +94,35 @@ class Graph(GraphElementRegistry):
             PipelineError: It names the flow and the nearest name there is.
         """
         tables = [n for n, output in self.outputs.items() if isinstance(output, StreamingTable)]
-        for flow in self.flows.values():
-            for end, name, names in (
-                ("target", flow.target, tables),
-                ("source", flow.source, list(self.queries)),
-            ):
-                if name not in names:
-                    near = did_you_mean(name, names)
-                    _refuse(flow.target, f"its flow's {end} {name!r} is not declared{near}")
+        flows = [(flow.target, flow.source) for flow in self.flows.values()]
+        streamed = [source for _, source in flows]
+        kept = [(target, source) for source, target in self.quarantines.items()]
+        for ends, sources in ((flows, list(self.queries)), (kept, streamed)):
+            for target, source in ends:
+                _require("target", target, tables, target)
+                _require("source", source, sources, target)
 
     @property
     def views(self) -> dict[str, Query]:
         """The views to compute: all but those that flows stream from."""
         streamed = {flow.source for flow in self.flows.values()}
         return {name: query for name, query in self.queries.items() if name not in streamed}
+
+
+def active_graph() -> Graph:
+    """Give the graph that the file being loaded declares into.
+
+    Raises:
+        PipelineError: Another runner than ours loads it.
+    """
+    registry = get_active_graph_element_registry()
+    if not isinstance(registry, Graph):
+        message = (
+            f"pipeline: declared under {type(registry).__name__}, which knows no expectations and "
+            "no SCD type 2; run it by spark_jobs/gold.py, or on Databricks"
+        )
+        raise PipelineError(message)
+    return registry
 
 
 def load_graph(files: list[Path]) -> Graph:
@@ -138,6 +150,12 @@ def _execute(path: Path) -> None:
     except Exception as error:
         message = f"{path}: can't be loaded: {type(error).__name__}: {error}"
         raise PipelineError(message) from error
+
+
+def _require(end: str, name: str, names: list[str], flow: str) -> None:
+    if name not in names:
+        near = did_you_mean(name, names)
+        _refuse(flow, f"its flow's {end} {name!r} is not declared{near}")
 
 
 def _refuse(name: str, reason: str) -> NoReturn:

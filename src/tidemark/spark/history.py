@@ -14,7 +14,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as sf
 from pyspark.sql.types import MapType, StructType, VariantType
 
-from tidemark.spark.graph import ChangeFlow
+from tidemark.spark.change_flow import ChangeFlow
 from tidemark.spark.rules import column
 
 SEQUENCE, DELETED = "__SEQUENCE", "__DELETED"

@@ -19,9 +19,11 @@ from tidemark.errors import PipelineError
 from tidemark.layout import Lake
 from tidemark.metadata import Source
 from tidemark.spark.autocdc import Target
+from tidemark.spark.change_flow import ChangeFlow
+from tidemark.spark.expectations import Expectations
 from tidemark.spark.explain import explained
 from tidemark.spark.flow import Flow, FlowCounts, run_flow
-from tidemark.spark.graph import ChangeFlow, Graph, load_graph
+from tidemark.spark.graph import Graph, load_graph
 from tidemark.spark.session import suit_to, tables_at_once
 from tidemark.spark.views import ViewResult, compute_views
 from tidemark.suggestions import did_you_mean
@@ -52,13 +54,17 @@ class PipelineReport:
 
     Attributes:
         tables: By lake name; a flow that is no table's own, by its target.
-        dropped: By gold table: how many changes each expectation dropped. One that fails two
+        dropped: By gold table or view: how many rows each expectation dropped. One that fails two
             counts for both.
+        warned: The same of the expectations that keep such rows.
+        quarantined: By gold table: how many changes its quarantine table got, if there is one.
         views: By view.
     """
 
     tables: Mapping[str, TableResult] = field(default_factory=dict)
     dropped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    warned: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    quarantined: Mapping[str, int] = field(default_factory=dict)
     views: Mapping[str, ViewResult] = field(default_factory=dict)
 
     @property
@@ -93,7 +99,7 @@ def run_pipeline(
         spark: The session; the declarations read ``tidemark.*`` from its configuration.
         lake: The lake.
         source: The metadata.
-        folder: The pipeline's files: ``scd.py`` and ``views/<source>.py``.
+        folder: The pipeline's files: ``scd.py``, ``business_views.py`` and ``views/<source>.py``.
         tables: Lake names of the tables whose changes are to be read.
 
     Raises:
@@ -106,17 +112,28 @@ def run_pipeline(
         "source": source.name,
     }.items():
         spark.conf.set(f"tidemark.{name}", value)
-    views = folder / "views" / f"{source.name}.py"
-    graph = load_graph([folder / "scd.py", *([views] if views.is_file() else [])])
+    own = folder / "views" / f"{source.name}.py"
+    views = [path for path in (folder / "business_views.py", own) if path.is_file()]
+    graph = load_graph([folder / "scd.py", *views])
     flows, unknown = _chosen(graph, source, tables)
     suit_to(spark, [lake.url(lake.changes(name)) for name in tables])
     with ThreadPoolExecutor(tables_at_once(spark)) as pool:
         done = list(pool.map(lambda flow: _run(_flow(graph, lake, flow)), flows.values()))
     outcome = dict(zip(flows, done, strict=True))
+    computed = compute_views(spark, lake, graph)
+    counts = {flows[name].target: count for name, (_, count) in outcome.items()}
+    found = {name: count.found for name, count in counts.items()}
+    found |= {name: view.found for name, view in computed.items()}
     return PipelineReport(
         tables=unknown | {name: result for name, (result, _) in outcome.items()},
-        dropped={flows[n].target: dict(c.dropped) for n, (_, c) in outcome.items() if c.dropped},
-        views=compute_views(spark, lake, graph),
+        dropped={name: dict(each.dropped) for name, each in found.items() if each.dropped},
+        warned={name: dict(each.warned) for name, each in found.items() if each.warned},
+        quarantined={
+            flow.target: counts[flow.target].rows_in - counts[flow.target].rows
+            for flow in flows.values()
+            if flow.source in graph.quarantines
+        },
+        views=computed,
     )
 
 
@@ -140,11 +157,13 @@ def _chosen(
 
 def _flow(graph: Graph, lake: Lake, declared: ChangeFlow) -> Flow:
     name, query = declared.target, graph.queries[declared.source]
+    kept = graph.quarantines.get(declared.source)
     return Flow(
         target=Target(declared, lake.url(lake.gold(name)), lake.url(lake.auxiliary(name))),
         query=query,
-        expectations=graph.expectations.get(query, {}),
+        expectations=graph.expectations.get(query, Expectations()),
         checkpoint=lake.url(lake.checkpoint("gold", name)),
+        quarantine=lake.url(lake.gold(kept)) if kept else None,
     )
 
 
@@ -154,7 +173,7 @@ def _run(flow: Flow) -> tuple[TableResult, FlowCounts]:
         counts = run_flow(flow)
         status, error = "done", None
     except Exception as caught:  # noqa: BLE001  one table's failure is never another's
-        counts = FlowCounts(0, 0, {})
+        counts = FlowCounts()
         status, error = "failed", explained(flow.target.flow.target, caught)
     seconds = round(time.monotonic() - begin, 3)
     return TableResult(counts.rows_in, counts.rows, seconds, status, error), counts

@@ -18,6 +18,15 @@ from pyspark.sql import DataFrame, SparkSession
 
 from tidemark.errors import PipelineError
 from tidemark.layout import Lake
+from tidemark.spark.expectations import (
+    FAILED,
+    Violations,
+    findings,
+    judged,
+    passed,
+    refuse,
+    violations,
+)
 from tidemark.spark.explain import explained
 from tidemark.spark.graph import Graph
 from tidemark.suggestions import did_you_mean
@@ -30,10 +39,12 @@ class ViewResult:
     Attributes:
         status: ``done``, ``failed``, or ``skipped`` if an input does not exist yet.
         error: Why it failed or was skipped.
+        found: What its expectations found.
     """
 
     status: str = "done"
     error: str | None = None
+    found: Violations = field(default_factory=Violations)
 
 
 def compute_views(spark: SparkSession, lake: Lake, graph: Graph) -> Mapping[str, ViewResult]:
@@ -68,8 +79,9 @@ class _Run:
             return
         self.begun.add(name)
         try:
-            self._write(name, self._query(name))
-            self.results[name] = ViewResult()
+            with self._judged(name, self._query(name)) as (rows, found):
+                self._write(name, rows)
+            self.results[name] = ViewResult(found=found)
         except _NotThereYetError as reason:
             self.results[name] = ViewResult("skipped", str(reason))
         except Exception as error:  # noqa: BLE001  one view's failure is never another's
@@ -100,6 +112,23 @@ class _Run:
         if not DeltaTable.isDeltaTable(self.spark, path):
             raise _NotThereYetError(f"{view}: {missing} holds nothing yet; computed once it does")
         self._offer(missing, self.spark.read.format("delta").load(path))
+
+    @contextmanager
+    def _judged(self, name: str, rows: DataFrame) -> Iterator[tuple[DataFrame, Violations]]:
+        """Leave out what the view's expectations drop."""
+        expected = self.graph.expectations.get(self.graph.views[name])
+        if expected is None:
+            yield rows, Violations()
+            return
+        with_verdict = judged(rows, expected.every).persist()
+        try:
+            # The first column names a row: the others may hold more than an error should tell.
+            facts = with_verdict.agg(*findings(expected, rows.columns[:1])).collect()[0]
+            refuse(name, facts, expected)
+            kept = with_verdict.where(passed(expected.drop)).drop(FAILED)
+            yield kept, violations(facts, expected)
+        finally:
+            with_verdict.unpersist()
 
     def _write(self, name: str, rows: DataFrame) -> None:
         if isinstance(self.graph.outputs[name], MaterializedView):

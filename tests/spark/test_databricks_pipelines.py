@@ -1,0 +1,196 @@
+"""The files of ``dlt/`` on a stand-in for Databricks' module, which knows what its pages list."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from databricks_pipelines import NAMES, Recorder, databricks_pipelines, execute
+from pyspark import pipelines as open_source
+from pyspark.sql import SparkSession
+
+PROJECT = Path(__file__).parents[2]
+FILES = sorted((PROJECT / "dlt").rglob("*.py"))
+DELETE = "_operation = 'delete'"
+CHANGES = (
+    "TIMESTAMP '2026-01-05' _sequence, '{operation}' _operation, CAST(NULL AS STRING) "
+    "_source_sequence, X'00' _digest, 'r' _run_id"
+)
+
+
+@pytest.fixture
+def set_conf(spark: SparkSession) -> Iterator[Callable[..., None]]:
+    """Set the pipeline's configuration."""
+    names = ["lake", "config", "source"]
+
+    def set_(lake: str, config: Path, source: str) -> None:
+        for name, value in zip(names, (lake, str(config), source), strict=True):
+            spark.conf.set(f"tidemark.{name}", value)
+
+    yield set_
+    for name in names:
+        spark.conf.unset(f"tidemark.{name}")
+
+
+def _load(files: list[Path] = FILES) -> Recorder:
+    with databricks_pipelines() as recorder:
+        for path in files:
+            execute(path)
+    return recorder
+
+
+def _judged(rule: str) -> str:
+    return f"coalesce(({DELETE} OR ({rule})), false)"
+
+
+def test_every_file_declares_the_sample_as_databricks_documents_it(
+    set_conf: Callable[..., None],
+) -> None:
+    set_conf("/lake", PROJECT / "config", "spotify")
+    recorder = _load()
+    keys = {
+        "dim_user": ("user_id", "DimUser", 2),
+        "dim_artist": ("artist_id", "DimArtist", 1),
+        "dim_track": ("track_id", "DimTrack", 2),
+        "dim_date": ("date_key", "DimDate", 2),
+        "fact_stream": ("stream_id", "FactStream", 1),
+    }
+    flows = recorder.named("create_auto_cdc_flow")
+    for flow in flows:
+        assert str(flow.pop("sequence_by")) == "Column<'_sequence'>"
+        assert "delete" in str(flow.pop("apply_as_deletes"))
+    left_out = ["_operation", "_source_sequence", "_digest", "_run_id"]
+    assert flows == [
+        {
+            "target": name,
+            "source": f"{name}_changes",
+            "keys": [key],
+            "except_column_list": [*left_out, "_sequence"] if scd == 2 else left_out,
+            "stored_as_scd_type": scd,
+        }
+        for name, (key, _, scd) in keys.items()
+    ]
+    tables = {each["name"]: each["comment"] for each in recorder.named("create_streaming_table")}
+    assert tables == {
+        **{name: f"{table}, SCD type {scd}" for name, (_, table, scd) in keys.items()},
+        **{f"{name}_quarantine": f"What the expectations of {name} dropped" for name in keys},
+    }
+    assert recorder.named("append_flow") == [
+        {"target": f"{name}_quarantine", "name": f"{name}_quarantine_flow"} for name in keys
+    ]
+    assert recorder.named("temporary_view") == [{"name": f"{name}_changes"} for name in keys]
+    expected = {name: kinds for name, kinds in recorder.expectations.items() if kinds}
+    assert expected == {
+        f"{name}_changes": {
+            "expect_or_drop": {
+                "valid_key" if name == "dim_date" else "valid_id": _judged(f"{key} IS NOT NULL")
+            }
+        }
+        for name, (key, _, _) in keys.items()
+    }
+    views = recorder.queries.keys() - {f"{name}_changes" for name in keys}
+    assert views - {f"{name}_quarantine_flow" for name in keys} == {
+        "track_popularity", "artist_popularity", "user_engagement", "dim_albums", "stream_details"
+    }  # fmt: skip
+
+
+def test_each_kind_of_expectation_and_a_business_order_reach_databricks(
+    tmp_path: Path, set_conf: Callable[..., None]
+) -> None:
+    (tmp_path / "shop.yaml").write_text(
+        "source: {connection: c}\n"
+        "tables:\n"
+        "  Line:\n"
+        "    key: [order_id, line]\n"
+        "    gold:\n"
+        "      scd: 2\n"
+        "      sequence_by: changed at\n"
+        "      track: [price]\n"
+        "      expect: {a: price > 0}\n"
+        "      expect_or_fail: {b: line > 0}\n"
+    )
+    set_conf("/lake", tmp_path, "shop")
+    recorder = _load([PROJECT / "dlt" / "scd.py"])
+    assert recorder.expectations["line_changes"] == {
+        "expect": {"a": _judged("price > 0")},
+        "expect_or_fail": {"b": _judged("line > 0")},
+    }
+    (flow,) = recorder.named("create_auto_cdc_flow")
+    assert flow["keys"] == ["order_id", "line"]
+    assert flow["track_history_column_list"] == ["price"]
+    assert "struct(`changed at`, _sequence)" in str(flow["sequence_by"])
+    assert not recorder.named("append_flow")  # nothing is dropped, so nothing is kept
+
+
+def test_the_flow_beside_the_view_takes_what_the_view_leaves_out(
+    spark: SparkSession, tmp_path: Path, set_conf: Callable[..., None]
+) -> None:
+    (tmp_path / "shop.yaml").write_text(
+        "source: {connection: c}\n"
+        "tables: {Line: {key: id, gold: {scd: 1, expect_or_drop: {a: id > 1, b: n > 0}}}}\n"
+    )
+    for operation, values in (("upsert", "(1, NULL), (2, 0), (3, 3)"), ("delete", "(0, NULL)")):
+        rows = spark.sql(
+            f"SELECT *, {CHANGES.format(operation=operation)} FROM VALUES {values} AS t(id, n)"
+        )
+        rows.write.format("delta").mode("append").save(f"{tmp_path}/lake/silver/Line_changes")
+    set_conf(f"{tmp_path}/lake", tmp_path, "shop")
+    recorder = _load([PROJECT / "dlt" / "scd.py"])
+    stream = recorder.queries["line_quarantine_flow"]().writeStream.format("delta")
+    stream = stream.option("checkpointLocation", f"{tmp_path}/checkpoint")
+    stream.trigger(availableNow=True).start(f"{tmp_path}/kept").awaitTermination()
+    kept = spark.read.format("delta").load(f"{tmp_path}/kept")
+    found = {(row["id"], *row["__FAILED_EXPECTATIONS"]) for row in kept.collect()}
+    assert found == {(1, "a", "b"), (2, "b")}
+    (rules,) = recorder.expectations["line_changes"].values()
+    passing = spark.read.format("delta").load(f"{tmp_path}/lake/silver/Line_changes")
+    for rule in rules.values():
+        passing = passing.where(rule)
+    assert {row["id"] for row in passing.collect()} == {0, 3}
+
+
+FLOW = {"target": "t", "source": "s", "keys": ["k"], "sequence_by": "q"}
+
+
+def _query() -> None: ...
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda dp: dp.create_auto_cdc_flow(**FLOW, stored_as_scd_type=3),
+        lambda dp: dp.create_auto_cdc_flow(**FLOW, scd_type=2),
+        lambda dp: dp.create_auto_cdc_flow(**FLOW | {"keys": "k"}),
+        lambda dp: dp.create_auto_cdc_flow(**FLOW, track_history_column_list=["a"]),
+        lambda dp: dp.create_auto_cdc_flow(**FLOW, column_list=["a"], except_column_list=["b"]),
+        lambda dp: dp.temporary_view(name="v", spark_conf={}),  # open source's alone
+        lambda dp: dp.materialized_view(name="v", format="delta"),  # open source's alone
+        lambda dp: dp.create_streaming_table("t", format="delta"),  # open source's alone
+        lambda dp: dp.append_flow(name="f"),
+        lambda dp: dp.expect("a"),
+        lambda dp: dp.expect_all([("a", "b")]),
+        lambda dp: dp.expect("a", "1")(dp.expect_or_drop("a", "2")(_query)),
+        lambda dp: dp.expect_or_quarantine("a", "b"),
+        lambda dp: dp.read("t"),
+    ],
+)
+def test_what_databricks_does_not_document_is_refused(wrong: Callable[[Any], object]) -> None:
+    with databricks_pipelines():
+        theirs = sys.modules["pyspark.pipelines"]
+        with pytest.raises((AssertionError, AttributeError, TypeError)):
+            wrong(theirs)
+
+
+def test_what_only_open_source_has_is_not_there() -> None:
+    with databricks_pipelines():
+        with pytest.raises(ModuleNotFoundError):
+            __import__("pyspark.pipelines.graph_element_registry")
+        with pytest.raises(ModuleNotFoundError):
+            __import__("tidemark.spark.graph")
+        assert set(dir(sys.modules["pyspark.pipelines"])) - NAMES < set(dir(object)) | {
+            "__name__", "__doc__", "__loader__", "__package__", "__spec__",
+        }  # fmt: skip
+    assert sys.modules["pyspark.pipelines"] is open_source
