@@ -62,7 +62,7 @@ def _arguments() -> argparse.Namespace:
         "--report", default="", help="where to write the report: a file, or lake:<path in the lake>"
     )
     parser.add_argument(
-        "--config-digest", default="", help="what `tidemark config-digest` says where Airflow runs"
+        "--config-digest", default="", help="what `tidemark digest` says where Airflow runs"
     )
     parser.add_argument("--replay", action="store_true", help="merge what waits in quarantine")
     parser.add_argument("--files", default="", help="with --replay: these files, not all")

@@ -18,7 +18,14 @@ from tidemark.metadata.durations import format_duration
 from tidemark.metadata.maintenance import Maintenance
 from tidemark.metadata.problems import field_names, literals_in, model_of
 from tidemark.metadata.schedules import PRESETS
-from tidemark.metadata.source import Alerts, Endpoint, Reconcile, Source, TaskPolicy
+from tidemark.metadata.source import (
+    Alerts,
+    Databricks,
+    Endpoint,
+    Reconcile,
+    Source,
+    TaskPolicy,
+)
 from tidemark.metadata.table import Defaults, Gold, Table
 
 _INTRODUCTION = f"""\
@@ -77,6 +84,11 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("`source`", Endpoint, ""),
     ("`alerts`", Alerts, ""),
     ("`tasks`", TaskPolicy, ""),
+    (
+        "`databricks`",
+        Databricks,
+        "With `compute: databricks`: see [runs on Databricks](databricks-runs.md).",
+    ),
     (
         "`reconcile`",
         Reconcile,

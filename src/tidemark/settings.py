@@ -22,12 +22,15 @@ class Settings:
         config: ``TIDEMARK_CONFIG``: the folder of the metadata files.
         lake: ``TIDEMARK_LAKE``: the lake's root, a folder or a URL; or a URL for each layer, from
             ``TIDEMARK_LAKE_BRONZE``, ``_SILVER`` and ``_GOLD``.
+        databricks_prefix: ``TIDEMARK_DATABRICKS_PREFIX``: what a bundle's development mode puts
+            before the names of its jobs and pipelines, such as ``[dev jane] ``.
     """
 
     project: Path
     home: Path
     config: Path
     lake: Lake
+    databricks_prefix: str = ""
 
     @property
     def rules_folder(self) -> Path:
@@ -57,7 +60,11 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     home = project / (env.get("TIDEMARK_HOME") or ".tidemark")
     config = project / (env.get("TIDEMARK_CONFIG") or "config")
     return Settings(
-        project=project, home=home, config=config, lake=Lake(_lake_root(env, project, home))
+        project=project,
+        home=home,
+        config=config,
+        lake=Lake(_lake_root(env, project, home)),
+        databricks_prefix=env.get("TIDEMARK_DATABRICKS_PREFIX") or "",
     )
 
 

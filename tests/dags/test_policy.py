@@ -23,6 +23,7 @@ Write = Callable[..., Path]
         "project",
         "one table",
         "ranges",
+        "databricks",
         "placeholder",
         "project's comparison",
         "scheduled comparison",
@@ -36,6 +37,8 @@ def dag(request: pytest.FixtureRequest, write: Write) -> DAG:
     if request.param == "ranges":
         ranged = {"key": "user_id", "cursor": "updated_at", "initial_ranges": 4}
         write(tables={"DimUser": ranged})
+    if request.param == "databricks":
+        write("DimUser", compute="databricks")
     if request.param == "placeholder":
         path.write_text("tables: 7")
     return build_dags()[dag_id]

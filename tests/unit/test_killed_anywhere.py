@@ -53,6 +53,7 @@ WRITERS = {
     "spark.flow._quarantine": "tests/spark/test_expectations.py",
     "spark.maintenance._sql": "each statement is one commit: tests/spark/test_maintenance.py",
     "spark.maintenance.write_report": REPORT,
+    "spark.silver.write_report": REPORT,
     "spark.silver_merge._append": SPARK,
     "spark.silver_merge._merge": SPARK,
     "spark.views._write": SPARK,

@@ -60,6 +60,7 @@ def record_failure(context: Context) -> None:
         "exception": describe(error) if error is not None else _UNKNOWN,
         "try_number": ti.try_number,
         "log_url": ti.log_url,
+        "run_url": getattr(error, "run_url", None),
     }
     mapped = ti.map_index is not None and ti.map_index >= 0
     # The name under which Airflow lists a mapped task's state.

@@ -168,6 +168,22 @@ def failed_job(layer: Layer, error: str) -> str | None:
     return f"{layer}: the Spark job failed before it came to its tables.{rest.rstrip()}"
 
 
+def require_compute(source: Source) -> None:
+    """Look up the Airflow connection of what runs a source's silver and gold.
+
+    Raises:
+        ConfigError: There is no such connection.
+    """
+    if source.compute == "spark":
+        require_connection()
+        return
+    # Dear to import, and needed by this kind of source alone.
+    from tidemark.airflow.databricks_api import explained  # noqa: PLC0415  see above
+
+    with explained(source.databricks.connection, "a connection"):
+        Connection.get(source.databricks.connection)
+
+
 def require_connection() -> str:
     """Give the Spark master of the Airflow connection.
 

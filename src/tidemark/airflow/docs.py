@@ -11,11 +11,21 @@ from tidemark.metadata.durations import format_duration
 from tidemark.metadata.strategies import CANNOT_SEE, READS
 from tidemark.settings import load_settings
 
+_SILVER = (
+    "Cleans and deduplicates the pending tables in {}: appends every change to "
+    "`silver/<Table>_changes` and merges the present state into `silver/<Table>`."
+)
+_GOLD = "Brings the pending tables' changes into gold in {}: SCD 1 and 2, expectations, the views."
+# By compute and layer.
 JOBS = {
-    "silver": "Cleans and deduplicates the pending tables in one Spark session: appends every "
-    "change to `silver/<Table>_changes` and merges the present state into `silver/<Table>`.",
-    "gold": "Brings the pending tables' changes into gold in one Spark session: SCD 1 and 2, "
-    "expectations, and the views.",
+    "spark": {
+        "silver": _SILVER.format("one Spark session"),
+        "gold": _GOLD.format("one Spark session"),
+    },
+    "databricks": {
+        "silver": _SILVER.format("one run of the bundle's job on Databricks"),
+        "gold": _GOLD.format("one update of the bundle's pipeline on Databricks"),
+    },
 }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from airflow.providers.standard.operators.python import BranchPythonOperator, PythonOperator
 from airflow.sdk import (
     DAG,
+    BaseOperator,
     CronDataIntervalTimetable,
     ExceptionRetryPolicy,
     Label,
@@ -250,11 +251,19 @@ def _initial_load(source: Source, table: Table) -> PythonOperator:
     return finish
 
 
-def _job(source: Source, layer: Layer) -> SparkJob:
+def _job(source: Source, layer: Layer) -> BaseOperator:
     """Build a layer's job: one at a time for a source, across runs and backfills."""
-    return SparkJob(
-        task_id=layer, layer=layer, source=source, max_active_tis_per_dag=1, doc_md=docs.JOBS[layer]
-    )
+    doc = docs.JOBS[source.compute][layer]
+    if source.compute == "spark":
+        return SparkJob(
+            task_id=layer, layer=layer, source=source, max_active_tis_per_dag=1, doc_md=doc
+        )
+    # Imported where a source uses it: the provider takes long to import.
+    from tidemark.airflow.databricks_gold import GoldUpdate  # noqa: PLC0415  see above
+    from tidemark.airflow.databricks_silver import SilverRun  # noqa: PLC0415  see above
+
+    job = {"silver": SilverRun, "gold": GoldUpdate}[layer]
+    return job(task_id=layer, source=source, max_active_tis_per_dag=1, doc_md=doc)
 
 
 def _step(

@@ -17,6 +17,16 @@ from tidemark.windows import Interval
 _BACKFILL = "backfill"
 _MOMENT = "2026-01-31 or 2026-01-31T10:00:00 (UTC unless it carries an offset)"
 
+_DATABRICKS = {
+    "full_refresh": Param(
+        default=False,
+        title="Full refresh of gold",
+        type="boolean",
+        description="Let Databricks empty gold's tables and build them again from silver's "
+        "changes, all of them.",
+    ),
+}
+
 
 def dag_params(source: Source) -> dict[str, Param]:
     """Give the params of a source's Dag, as the trigger form in the UI shows them.
@@ -24,7 +34,7 @@ def dag_params(source: Source) -> dict[str, Param]:
     Their schemas check the kind of a value only: what a value means is checked in the run's first
     tasks, so that the message can name the nearest table.
     """
-    return {
+    params = {
         "tables": _tables_param(source),
         "from_date": Param(
             None,
@@ -49,6 +59,7 @@ def dag_params(source: Source) -> dict[str, Param]:
             "now; nothing is deleted.",
         ),
     }
+    return params | (_DATABRICKS if source.compute == "databricks" else {})
 
 
 def _tables_param(source: Source) -> Param:

@@ -17,7 +17,7 @@ from airflow.sdk.types import DagRunProtocol, RuntimeTaskInstanceProtocol
 
 from tidemark import pending
 from tidemark import report as run_report
-from tidemark.airflow.compute import Layer, require_connection
+from tidemark.airflow.compute import Layer, require_compute
 from tidemark.airflow.connections import mask_key, source_url
 from tidemark.airflow.params import chosen_interval, chosen_tables
 from tidemark.errors import PipelineError
@@ -141,7 +141,7 @@ def pending_for_silver(
 ) -> list[str]:
     """Name the tables whose bronze holds what silver has not, also from earlier runs.
 
-    If there is none the task is skipped, and so is silver: Spark is not started.
+    If there is none the task is skipped, and so is silver: nothing is started.
     """
     names = [t.lake_name for t in chosen_tables(source, params, dag_run.conf or ())]
     return _waiting("silver", source, names)
@@ -152,10 +152,15 @@ def pending_for_gold(
 ) -> list[str]:
     """Name the tables whose silver holds what gold has not, also from earlier runs.
 
-    If there is none the task is skipped, and so is gold: Spark is not started.
+    If there is none the task is skipped, and so is gold: nothing is started. A full refresh that
+    was asked for is not skipped.
     """
     chosen = chosen_tables(source, params, dag_run.conf or ())
-    return _waiting("gold", source, [t.lake_name for t in chosen if t.gold])
+    names = [t.lake_name for t in chosen if t.gold]
+    if params.get("full_refresh"):
+        require_compute(source)
+        return names
+    return _waiting("gold", source, names)
 
 
 def report(source: Source, *, dag_run: DagRunProtocol, ti: RuntimeTaskInstanceProtocol) -> None:
@@ -207,8 +212,8 @@ def _waiting(layer: Layer, source: Source, names: list[str]) -> list[str]:
     with as_a_run(lake, source.name):
         tables = find(open_store(lake.root), lake, names)
     if not tables:
-        raise AirflowSkipException(f"no table waits for {layer}: Spark is not started")
-    require_connection()
+        raise AirflowSkipException(f"no table waits for {layer}: nothing is started")
+    require_compute(source)
     return tables
 
 

@@ -20,7 +20,7 @@ from tidemark.metadata.config_digest import config_digest, config_files, require
 from tidemark.metadata.maintenance import Maintenance
 from tidemark.metadata.problems import FILLED, Problem, config_error, problems_of
 from tidemark.metadata.rule_names import rule_names
-from tidemark.metadata.source import Alerts, Endpoint, Reconcile, Source, TaskPolicy
+from tidemark.metadata.source import Alerts, Databricks, Endpoint, Reconcile, Source, TaskPolicy
 from tidemark.metadata.table import Defaults, Gold, Table, snake_case
 from tidemark.metadata.types import BronzeLayout, Mask, Strategy
 from tidemark.metadata.yaml_file import read_yaml
@@ -31,6 +31,7 @@ __all__ = [
     "Alerts",
     "BronzeLayout",
     "Columns",
+    "Databricks",
     "Endpoint",
     "Gold",
     "Maintenance",

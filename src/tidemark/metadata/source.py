@@ -118,6 +118,38 @@ class Reconcile(BaseModel):
     )
 
 
+class Databricks(BaseModel):
+    """What runs silver and gold with ``compute: databricks``.
+
+    The names are those of the bundle in production; `TIDEMARK_DATABRICKS_PREFIX` goes before them,
+    as a bundle's development mode does it.
+    """
+
+    model_config = CLOSED
+    connection: ConnectionId = Field(
+        default="databricks_default",
+        description="Airflow connection of the workspace. It holds the address, and what opens it: "
+        "a managed identity, a service principal or a token.",
+        examples=["databricks_default"],
+    )
+    silver_job: Text = Field(
+        default="tidemark_silver",
+        description="Name of the silver job.",
+        examples=["tidemark_silver"],
+    )
+    gold_pipeline: Text | None = Field(
+        default=None,
+        description="Name of the gold pipeline.",
+        examples=["tidemark_spotify_gold"],
+        json_schema_extra={"default": "`tidemark_<source>_gold`"},
+    )
+    poll: Timeout = Field(
+        default=timedelta(seconds=30),
+        description="How often Databricks is asked whether the run has ended.",
+        examples=["30s"],
+    )
+
+
 class Source(BaseModel):
     """One file of ``config/``: a source, its tables, and how the Dag that is named like it runs."""
 
@@ -148,8 +180,13 @@ class Source(BaseModel):
         description="Who gets a mail, and when.",
         examples=["{to: [data@example.com]}"],
     )
-    compute: Literal["spark"] = Field(
-        default="spark", description="What runs silver and gold.", examples=["spark"]
+    compute: Literal["spark", "databricks"] = Field(
+        default="spark", description="What runs silver and gold.", examples=["databricks"]
+    )
+    databricks: Databricks = Field(
+        default=Databricks(),
+        description="Where `compute: databricks` runs them.",
+        examples=["{connection: databricks_default}"],
     )
     tasks: TaskPolicy = Field(
         default=TaskPolicy(),
@@ -185,6 +222,11 @@ class Source(BaseModel):
                 {"table": masked},
             )
         return value
+
+    @property
+    def gold_pipeline(self) -> str:
+        """The name of the pipeline that makes gold on Databricks, without a prefix."""
+        return self.databricks.gold_pipeline or f"tidemark_{self.name}_gold"
 
     def tables_named(self, names: Iterable[str]) -> tuple[Table, ...]:
         """Return the tables of these names or lake names, in the file's order; all if empty.

@@ -82,6 +82,7 @@ class _Failure(_Part):
     exception: str
     try_number: int | None = None
     log_url: str | None = None
+    run_url: str | None = None
 
 
 _PartT = TypeVar("_PartT", bound=_Part)
@@ -221,4 +222,4 @@ def _layer_fields(layer: str, found: _LayerTable) -> dict[str, Any]:
 
 
 def _failure(task_id: str, found: _Failure) -> Failure:
-    return Failure(task_id, found.exception, found.try_number, found.log_url)
+    return Failure(task_id, found.exception, found.try_number, found.log_url, found.run_url)

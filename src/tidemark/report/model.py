@@ -54,12 +54,21 @@ class TableReport:
 
 @dataclass(frozen=True)
 class Failure:
-    """A task that failed, with its exception as text, free of secrets."""
+    """A task that failed, with its exception as text, free of secrets.
+
+    Attributes:
+        task_id: The task.
+        exception: Its class and message.
+        try_number: The attempt, from 1.
+        log_url: Where its log is.
+        run_url: Where what it ran elsewhere is: a run on Databricks.
+    """
 
     task_id: str
     exception: str
     try_number: int | None = None
     log_url: str | None = None
+    run_url: str | None = None
 
 
 @dataclass(frozen=True)

@@ -50,9 +50,8 @@ def render_failures(report: RunReport) -> str:
             lines += textwrap.wrap(
                 _plain(line), WIDTH, initial_indent="    ", subsequent_indent="    "
             )
-        if failure.log_url:
-            # Never wrapped: a link that is broken in two can't be followed.
-            lines.append(f"    {failure.log_url}")
+        # Never wrapped: a link that is broken in two can't be followed.
+        lines += [f"    {url}" for url in (failure.run_url, failure.log_url) if url]
     return "\n".join(lines)
 
 

@@ -1,0 +1,92 @@
+"""What waits in Airflow's triggerer while something runs on Databricks.
+
+A task that waits so takes no worker. A trigger that is cancelled because somebody cleared or
+marked the task ends the run; one that is moved, restarted or timed out lets it go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow.providers.databricks.triggers.databricks import DatabricksExecutionTrigger
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from asgiref.sync import sync_to_async
+
+from tidemark.airflow.databricks_api import Workspace
+
+ENDED = frozenset({"COMPLETED", "FAILED", "CANCELED"})
+
+
+class RunTrigger(DatabricksExecutionTrigger):
+    """Waits for a job's run as the provider does, and hands on where the run leaves its report."""
+
+    def __init__(
+        self, run_id: int, connection: str, poll: int, run_page_url: str, report: str
+    ) -> None:
+        super().__init__(
+            run_id=run_id,
+            databricks_conn_id=connection,
+            polling_period_seconds=poll,
+            run_page_url=run_page_url,
+        )
+        self.report = report
+        self.hook = Workspace(connection)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Say how to make this trigger again, in the triggerer."""
+        return f"{__name__}.{type(self).__name__}", {
+            "run_id": self.run_id,
+            "connection": self.databricks_conn_id,
+            "poll": self.polling_period_seconds,
+            "run_page_url": self.run_page_url,
+            "report": self.report,
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Give one event, when the run has ended."""
+        async for event in super().run():  # type: ignore[no-untyped-call]
+            yield TriggerEvent({**event.payload, "report": self.report})  # type: ignore[no-untyped-call]
+
+
+class UpdateTrigger(BaseTrigger):
+    """Waits for an update of a pipeline, for which the provider has no trigger."""
+
+    def __init__(
+        self, pipeline_id: str, update_id: str, connection: str, poll: int, *, foreign: bool
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.pipeline_id = pipeline_id
+        self.update_id = update_id
+        self.connection = connection
+        self.poll = poll
+        self.foreign = foreign
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Say how to make this trigger again, in the triggerer."""
+        return f"{__name__}.{type(self).__name__}", {
+            "pipeline_id": self.pipeline_id,
+            "update_id": self.update_id,
+            "connection": self.connection,
+            "poll": self.poll,
+            "foreign": self.foreign,
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Give one event, when the update has ended."""
+        async with Workspace(self.connection) as workspace:
+            while True:
+                update = await workspace.a_update(self.pipeline_id, self.update_id)
+                if update["state"] in ENDED:
+                    break
+                self.log.info("update %s is %s", self.update_id, update["state"])
+                await asyncio.sleep(self.poll)
+        known = {"pipeline_id": self.pipeline_id, "update_id": self.update_id}
+        ended = {**known, "state": update["state"], "foreign": self.foreign}
+        yield TriggerEvent(ended)  # type: ignore[no-untyped-call]
+
+    async def on_kill(self) -> None:
+        """Cancel the update with the task; somebody else's is left alone."""
+        if not self.foreign:
+            await sync_to_async(Workspace(self.connection).stop_pipeline)(self.pipeline_id)

@@ -1,0 +1,266 @@
+"""The Jobs API, version 2.2: jobs of one task, their runs, and repairs of runs."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from databricks_workspace.execution import Execution, Outcome
+from databricks_workspace.fields import checked, missing, refuse
+
+_TOKEN = 64  # the longest idempotency token
+_PARAMETERS = {
+    "job_parameters": dict, "python_params": list, "notebook_params": dict, "jar_params": list,
+    "spark_submit_params": list, "python_named_params": dict, "dbt_commands": list,
+    "pipeline_params": dict, "sql_params": dict, "performance_target": str,
+}  # fmt: skip
+_NO_CLUSTER = {
+    "life_cycle_state": "INTERNAL_ERROR",
+    "result_state": "FAILED",
+    "state_message": "Cluster could not be launched: the cloud has no machine of this type.",
+}
+_ids = count(700_000_000_001, 7)
+
+
+def now() -> int:
+    return int(time.time() * 1000)
+
+
+@dataclass
+class Attempt:
+    """A task's run: the original one, or a repair's."""
+
+    run_id: int
+    number: int
+    parameters: dict[str, str]
+    started: int = field(default_factory=now)
+    state: dict[str, str] = field(default_factory=dict)
+    outcome: Outcome | None = None
+    execution: Execution | None = None
+    repair_id: int | None = None
+
+
+@dataclass
+class Run:
+    """A job's run."""
+
+    run_id: int
+    job_id: int
+    token: str | None
+    attempts: list[Attempt]
+
+    @property
+    def last(self) -> Attempt:
+        return self.attempts[-1]
+
+    def state(self) -> dict[str, str]:
+        if self.last.state:
+            return self.last.state
+        running = self.last.execution is not None and self.last.execution.state != "starting"
+        return {"life_cycle_state": "RUNNING" if running else "PENDING", "state_message": ""}
+
+
+@dataclass
+class Jobs:
+    """The workspace's jobs, by id, and their runs.
+
+    Attributes:
+        held: While it is set, no cluster comes up.
+        start_seconds: How long one takes otherwise.
+        no_clusters: How many of the next runs get none from the cloud.
+    """
+
+    address: str
+    held: threading.Event
+    start_seconds: float = 0.0
+    no_clusters: int = 0
+    jobs: dict[int, dict[str, Any]] = field(default_factory=dict)
+    runs: dict[int, Run] = field(default_factory=dict)
+
+    def deploy(self, settings: Mapping[str, Any]) -> None:
+        """Create a job, or replace the settings of the one of that name."""
+        for job in self.jobs.values():
+            if job["settings"]["name"] == settings["name"]:
+                job["settings"] = dict(settings)
+                return
+        job_id = next(_ids)
+        self.jobs[job_id] = {"job_id": job_id, "created_time": now(), "settings": dict(settings)}
+
+    def list(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        fields = {"limit": int, "expand_tasks": bool, "include_user_names": bool, "name": str}
+        asked = checked(body, fields | {"page_token": str, "offset": int})
+        if not 1 <= asked.get("limit", 20) <= 100:
+            raise refuse("limit must be between 1 and 100")
+        name = asked.get("name", "").lower()
+        found = [j for j in self.jobs.values() if name in ("", j["settings"]["name"].lower())]
+        short = [j | {"settings": {"name": j["settings"]["name"]}} for j in found]
+        return {"jobs": short} if short else {}
+
+    def run_now(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        fields = {"job_id": int, "idempotency_token": str, "queue": dict, "only": list}
+        asked = checked(body, fields | _PARAMETERS, "job_id")
+        if asked["job_id"] not in self.jobs:
+            raise missing(f"Job {asked['job_id']} does not exist.")
+        token = asked.get("idempotency_token")
+        if token is not None and len(token) > _TOKEN:
+            raise refuse(f"idempotency_token must have at most {_TOKEN} characters")
+        for run in self.runs.values():
+            if token is not None and run.token == token:
+                return {"run_id": run.run_id}
+        parameters = self._parameters(asked["job_id"], asked)
+        attempt = Attempt(next(_ids), 0, parameters)
+        run = Run(next(_ids), asked["job_id"], token, [attempt])
+        self.runs[run.run_id] = run
+        self._begin(run, attempt)
+        return {"run_id": run.run_id, "number_in_job": run.run_id}
+
+    def get(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        fields = {"include_history": bool, "include_resolved_values": bool, "page_token": str}
+        asked = checked(body, {"run_id": int} | fields, "run_id")
+        run = self._run(asked["run_id"])
+        shown = {
+            "job_id": run.job_id,
+            "run_id": run.run_id,
+            "run_name": self.jobs[run.job_id]["settings"]["name"],
+            "run_page_url": f"{self.address}/?o=1#job/{run.job_id}/run/{run.run_id}",
+            "start_time": run.attempts[0].started,
+            "state": run.state(),
+            "status": _status(run.state()),
+            "job_parameters": [
+                {"name": name, "default": "", "value": value}
+                for name, value in run.last.parameters.items()
+            ],
+            "tasks": [self._task(run, attempt) for attempt in run.attempts],
+        }
+        history = {"repair_history": [_repair(attempt) for attempt in run.attempts]}
+        return shown | (history if asked.get("include_history") else {})
+
+    def get_output(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        run_id = checked(body, {"run_id": int}, "run_id")["run_id"]
+        if run_id in self.runs:
+            raise refuse("Retrieving the output of runs with multiple tasks is not supported.")
+        attempt = next(
+            (a for r in self.runs.values() for a in r.attempts if a.run_id == run_id), None
+        )
+        if attempt is None:
+            raise missing(f"Run {run_id} does not exist.")
+        outcome = attempt.outcome
+        if outcome is None:
+            return {"metadata": {"run_id": run_id}}
+        failed = {"error": outcome.error, "error_trace": outcome.errors} if outcome.code else {}
+        return {"metadata": {"run_id": run_id}, "logs": outcome.output} | failed
+
+    def cancel(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        run = self._run(checked(body, {"run_id": int}, "run_id")["run_id"])
+        if not run.last.state and run.last.execution is not None:
+            run.last.execution.cancel()
+        return {}
+
+    def repair(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        fields = {"rerun_tasks": list, "rerun_all_failed_tasks": bool}
+        own = {"run_id": int, "latest_repair_id": int, "rerun_dependent_tasks": bool}
+        asked = checked(body, fields | own | _PARAMETERS, "run_id")
+        run = self._run(asked["run_id"])
+        if not run.last.state:
+            raise refuse(f"Run {run.run_id} is in progress and can't be repaired.")
+        if ("rerun_tasks" in asked) == bool(asked.get("rerun_all_failed_tasks")):
+            raise refuse("Exactly one of rerun_tasks and rerun_all_failed_tasks must be given.")
+        if asked.get("latest_repair_id") != run.last.repair_id:
+            raise refuse(
+                "The latest repair ID needs to be provided in order to create a new repair"
+            )
+        if run.last.state["result_state"] == "SUCCESS":
+            raise refuse("There are no failed tasks to repair.")
+        parameters = run.last.parameters | self._parameters(run.job_id, asked)
+        attempt = Attempt(next(_ids), len(run.attempts), parameters, repair_id=next(_ids))
+        run.attempts.append(attempt)
+        self._begin(run, attempt)
+        return {"repair_id": attempt.repair_id}
+
+    def _run(self, run_id: int) -> Run:
+        if run_id not in self.runs:
+            raise missing(f"Run {run_id} does not exist.")
+        return self.runs[run_id]
+
+    def _parameters(self, job_id: int, asked: Mapping[str, Any]) -> dict[str, str]:
+        others = sorted(set(asked) & set(_PARAMETERS) - {"job_parameters", "performance_target"})
+        if others and "job_parameters" in asked:
+            raise refuse(f"job_parameters can't be used in combination with {others[0]}")
+        declared = self.jobs[job_id]["settings"].get("parameters", [])
+        values = {p["name"]: p["default"] for p in declared}
+        for name, value in asked.get("job_parameters", {}).items():
+            if name not in values:
+                raise refuse(f"job parameter {name} is not defined in the job")
+            if not isinstance(value, str):
+                raise refuse(f"job parameter {name} is no text: {value!r}")
+            values[name] = value
+        return values
+
+    def _begin(self, run: Run, attempt: Attempt) -> None:
+        if self.no_clusters:
+            self.no_clusters -= 1
+            attempt.state = _NO_CLUSTER
+            return
+        (task,) = self.jobs[run.job_id]["settings"]["tasks"]
+        python = task["spark_python_task"]
+        words = [_filled(word, attempt.parameters) for word in python["parameters"]]
+        attempt.execution = Execution(
+            [sys.executable, python["python_file"], *words],
+            self.start_seconds,
+            lambda outcome: _end(attempt, outcome),
+            self.held,
+        )
+        attempt.execution.begin()
+
+    def _task(self, run: Run, attempt: Attempt) -> dict[str, Any]:
+        (task,) = self.jobs[run.job_id]["settings"]["tasks"]
+        state = attempt.state or run.state()
+        known = {"run_id": attempt.run_id, "task_key": task["task_key"], "state": state}
+        return known | {"attempt_number": attempt.number, "start_time": attempt.started}
+
+
+def _filled(word: str, parameters: Mapping[str, str]) -> str:
+    for name, value in parameters.items():
+        word = word.replace(f"{{{{job.parameters.{name}}}}}", value)
+    if "{{" in word:
+        raise refuse(f"{word}: a reference that this workspace does not know")
+    return word
+
+
+def _end(attempt: Attempt, outcome: Outcome | None) -> None:
+    attempt.outcome = outcome
+    if outcome is None:
+        result, message = "CANCELED", "Run cancelled."
+    elif outcome.code == 0:
+        result, message = "SUCCESS", ""
+    else:
+        result, message = "FAILED", "Workload failed, see run output for details"
+    attempt.state = {
+        "life_cycle_state": "TERMINATED", "result_state": result, "state_message": message,
+    }  # fmt: skip
+
+
+def _status(state: Mapping[str, str]) -> dict[str, Any]:
+    result = state.get("result_state")
+    if result is None:
+        return {"state": state["life_cycle_state"]}
+    code, kind = {
+        "SUCCESS": ("SUCCESS", "SUCCESS"),
+        "CANCELED": ("USER_CANCELED", "CLIENT_ERROR"),
+    }.get(result, ("RUN_EXECUTION_ERROR", "CLIENT_ERROR"))
+    if state == _NO_CLUSTER:
+        code, kind = "CLOUD_FAILURE", "CLOUD_FAILURE"
+    details = {"code": code, "type": kind, "message": state["state_message"]}
+    return {"state": "TERMINATED", "termination_details": details}
+
+
+def _repair(attempt: Attempt) -> dict[str, Any]:
+    kind = (
+        {"type": "REPAIR", "id": attempt.repair_id} if attempt.repair_id else {"type": "ORIGINAL"}
+    )
+    return kind | {"start_time": attempt.started, "task_run_ids": [attempt.run_id]}
