@@ -6,12 +6,16 @@ The work is in `tidemark.spark.silver`; the cleaning rules are in `rules/`, besi
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+import threading
+from functools import partial
 from pathlib import Path
 
 from pyspark.sql import SparkSession
 
 from tidemark.metadata import Source, load_source, require_config, source_file
+from tidemark.spark.continuous import Stream, run_stream
 from tidemark.spark.replay import rebuilt, run_replay
 from tidemark.spark.session import build_session
 from tidemark.spark.silver import TableResult, failure, run_silver, write_report
@@ -23,6 +27,8 @@ def main() -> int:
     require_config(args.config, args.config_digest)
     source = load_source(source_file(args.config, args.source), args.rules)
     spark = build_session(f"tidemark silver {args.source}", lake_root=args.lake)
+    if args.continuous:
+        return _follow(spark, source, args)
     results = _results(spark, source, args)
     write_report(results, args.report, args.lake)
     for name, r in results.items():
@@ -36,7 +42,7 @@ def main() -> int:
 def _results(
     spark: SparkSession, source: Source, args: argparse.Namespace
 ) -> dict[str, TableResult]:
-    tables = args.tables.split(",")
+    tables = [name for name in args.tables.split(",") if name]
     if args.replay:
         files = [name for name in args.files.split(",") if name]
         return run_replay(
@@ -51,19 +57,36 @@ def _results(
     return rebuilt(results, again)
 
 
+def _follow(spark: SparkSession, source: Source, args: argparse.Namespace) -> int:
+    """Follow the continuous tables until a signal ends it; 1 if one was given up."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):  # Spark has set its own by now
+        signal.signal(number, lambda *_: stop.set())
+    found = [t.lake_name for t in source.tables.values() if t.processing == "continuous"]
+    tables = [name for name in args.tables.split(",") if name] or found
+    print(f"following {', '.join(tables) or 'no table'}, every {args.every:g} s", flush=True)
+    say = partial(print, flush=True)
+    stream = Stream(spark, args.lake, source, args.rules, args.every, stop, say)
+    return 1 if run_stream(stream, tables) else 0
+
+
 def _arguments() -> argparse.Namespace:
     rules = Path(__file__).resolve().parent / "rules"
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lake", required=True, help="the lake's folder or URL")
     parser.add_argument("--config", required=True, type=Path, help="folder of the metadata files")
     parser.add_argument("--source", required=True, help="the metadata file's stem")
-    parser.add_argument("--tables", required=True, help="lake names, separated by commas")
+    parser.add_argument("--tables", default="", help="lake names, separated by commas")
     parser.add_argument(
         "--report", default="", help="where to write the report: a file, or lake:<path in the lake>"
     )
     parser.add_argument(
         "--config-digest", default="", help="what `tidemark digest` says where Airflow runs"
     )
+    parser.add_argument(
+        "--continuous", action="store_true", help="keep running; default: the continuous tables"
+    )
+    parser.add_argument("--every", type=float, default=10, help="with it: seconds between looks")
     parser.add_argument("--replay", action="store_true", help="merge what waits in quarantine")
     parser.add_argument("--files", default="", help="with --replay: these files, not all")
     parser.add_argument(

@@ -10,7 +10,13 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from tidemark import maintain_command, rebuild_command, replay_command, sample
+from tidemark import (
+    maintain_command,
+    rebuild_command,
+    replay_command,
+    sample,
+    stream_command,
+)
 from tidemark.errors import ConfigError, TidemarkError
 from tidemark.metadata import config_digest, load_all, rule_notes
 from tidemark.settings import Settings, load_settings
@@ -110,6 +116,9 @@ def _add_layers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     maintain = commands.add_parser("maintain", help="put small files together, remove old ones")
     maintain_command.add_arguments(maintain)
     maintain.set_defaults(command=maintain_command.run)
+    stream = commands.add_parser("stream", help="silver of the continuous tables, without end")
+    stream_command.add_arguments(stream)
+    stream.set_defaults(command=stream_command.run)
 
 
 def _add_sample(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -88,6 +88,34 @@ def as_the_writer(lake: Lake, table: str, *, patience: float = 0) -> Iterator[No
 
 
 @contextmanager
+def as_the_stream(lake: Lake, table: str) -> Iterator[None]:
+    """Follow a table's bronze as its only continuous stream; the Dag's runs leave it the table.
+
+    Raises:
+        PipelineError: Another stream follows it.
+    """
+    store = open_store(lake.root)
+    if not isinstance(store, LocalStore):
+        yield
+        return
+    with store.local_path(lake.stream_lock(table)).open("a+") as file:
+        if not _taken(file, fcntl.LOCK_EX):
+            message = f"{table}: {_holder(file)} is a stream of it already; end that one first"
+            raise PipelineError(message)
+        with _named(file):
+            yield
+
+
+def streamed_by(lake: Lake, table: str) -> str | None:
+    """Say which process follows a table's bronze as a continuous stream; None if none does here."""
+    store = open_store(lake.root)
+    if not isinstance(store, LocalStore) or not store.exists(lake.stream_lock(table)):
+        return None
+    with store.local_path(lake.stream_lock(table)).open("a+") as file:
+        return None if _taken(file, fcntl.LOCK_SH) else _holder(file)
+
+
+@contextmanager
 def as_a_rebuild(store: LocalStore, lake: Lake, source: str) -> Iterator[None]:
     """Build as a rebuild does: nobody else meanwhile.
 

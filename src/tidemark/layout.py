@@ -117,6 +117,10 @@ class Lake:
         """Give the file that whoever writes a table's silver locks."""
         return self._built(f"{_INTERNAL}/locks/silver.{table}.lock")
 
+    def stream_lock(self, table: str) -> str:
+        """Give the file that a continuous stream of a table locks as long as it runs."""
+        return f"{_INTERNAL}/locks/stream.{table}.lock"
+
     def auxiliary(self, name: str) -> str:
         """Give the Delta table that the local AUTO CDC keeps beside a gold table."""
         return self._built(f"{_INTERNAL}/autocdc/{name}")

@@ -21,7 +21,7 @@ from tidemark.airflow.compute import Layer, require_compute
 from tidemark.airflow.connections import mask_key, source_url
 from tidemark.airflow.params import chosen_interval, chosen_tables
 from tidemark.errors import PipelineError
-from tidemark.layers_lock import as_a_run
+from tidemark.layers_lock import as_a_run, streamed_by
 from tidemark.metadata import Source, Table
 from tidemark.settings import load_settings
 from tidemark.storage import open_store
@@ -143,8 +143,8 @@ def pending_for_silver(
 
     If there is none the task is skipped, and so is silver: nothing is started.
     """
-    names = [t.lake_name for t in chosen_tables(source, params, dag_run.conf or ())]
-    return _waiting("silver", source, names)
+    chosen = chosen_tables(source, params, dag_run.conf or ())
+    return _waiting("silver", source, [t.lake_name for t in chosen if not _is_streamed(source, t)])
 
 
 def pending_for_gold(
@@ -202,6 +202,13 @@ def _check_chosen(
     if table not in chosen:
         names = ", ".join(t.lake_name for t in chosen)
         raise AirflowSkipException(f"{table.lake_name} is not in this run, which is for {names}")
+
+
+def _is_streamed(source: Source, table: Table) -> bool:
+    """Tell whether a continuous stream takes a table's bronze: on Databricks, a job's alone."""
+    if source.compute != "spark":
+        return table.processing == "continuous"
+    return streamed_by(load_settings().lake, table.lake_name) is not None
 
 
 def _waiting(layer: Layer, source: Source, names: list[str]) -> list[str]:

@@ -24,6 +24,7 @@ from tidemark.metadata.types import (
     Key,
     Lookback,
     NullCursor,
+    Processing,
     Ranges,
     ScdType,
     Strategy,
@@ -221,6 +222,14 @@ class Table(BaseModel):
         "put together, and those that no longer count removed.",
         examples=["{z_order: [user_id], vacuum: 30d}"],
     )
+    processing: Processing = Field(
+        default="triggered",
+        description="When silver takes new bronze files: `triggered`, with each run of the Dag; "
+        "`continuous`, within seconds, by a stream that keeps running (`tidemark stream`, or the "
+        "job `silver_stream` on Databricks). While no stream runs, the Dag's runs take them here; "
+        "on Databricks they wait for it. Gold is brought up to date by the Dag's runs alone.",
+        examples=["continuous"],
+    )
     columns: Columns = Field(
         default=Columns(),
         description="Which columns reach the lake, and in which form; all as they are, without it.",
@@ -292,3 +301,4 @@ class Defaults(BaseModel):
     null_cursor: NullCursor | None = None
     bronze_layout: BronzeLayout | None = None
     maintenance: Maintenance | None = None
+    processing: Processing | None = None

@@ -12,7 +12,7 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 
 from tidemark.errors import PipelineError
-from tidemark.layers_lock import as_a_run, as_the_writer
+from tidemark.layers_lock import as_a_run, as_the_writer, streamed_by
 from tidemark.layout import Lake, sequence_of
 from tidemark.metadata import Source, Table
 from tidemark.pending import bronze_snapshot, mark_silver_done, silver_version
@@ -36,7 +36,8 @@ from tidemark.spark.stream import drain, stream_id
 from tidemark.storage import Store, open_store
 
 _IN_LAKE = "lake:"
-_PATIENCE = 3  # times that new files may come between finding the schema and reading
+_PATIENCE = 60.0  # seconds, for a replay or a stream that is just ending
+_TIMES = 3  # that new files may come between finding the schema and reading
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class TableResult:
         batches: Batches of the stream.
         version: The changes' newest Delta version; None before the first.
         seconds: Wall clock.
-        status: ``done`` or ``failed``; failed too while a file is in quarantine.
+        status: ``done``, ``failed`` or ``streamed``, if it was left to the continuous stream that
+            follows the table; failed too while a file is in quarantine.
         error: Why it failed.
         rescued: Rows with values that do not fit the schema, kept in ``_rescued_data``.
         quarantined: Names of the bronze files that wait in quarantine.
@@ -83,6 +85,7 @@ def run_silver(
     rules: Path,
     *,
     beside: str = "",
+    streaming: bool = False,
 ) -> dict[str, TableResult]:
     """Bring tables' silver up to their bronze, several at a time; each fails alone.
 
@@ -93,6 +96,7 @@ def run_silver(
         tables: Lake names.
         rules: The folder of the rules files.
         beside: A folder of the lake to build in, instead of the lake itself.
+        streaming: Whether this is the continuous stream, to which a run leaves its tables.
 
     Returns:
         A result for each table, in the given order. A table that failed is not marked as done,
@@ -109,6 +113,8 @@ def run_silver(
         if name not in by_name:
             message = f"{name}: not a table of {source.path}; it has {', '.join(sorted(by_name))}"
             return TableResult(status="failed", error=message)
+        if not streaming and not beside and streamed_by(lake, name):
+            return TableResult(status="streamed")
         return TableJob(spark, store, lake, source.name, by_name[name], path).run()
 
     allow_adfs_names(spark, store, lake, tables)
@@ -181,7 +187,7 @@ class TableJob:
         """Do the table; any error becomes its result."""
         begin = time.monotonic()
         try:
-            with as_the_writer(self.lake, self.table.lake_name):
+            with as_the_writer(self.lake, self.table.lake_name, patience=_PATIENCE):
                 result = self._drain()
         except Exception as error:  # noqa: BLE001  one table's failure is never another's
             result = TableResult(status="failed", error=explained(self.table.lake_name, error))
@@ -255,7 +261,7 @@ class TableJob:
                 if self._put_aside(error, schema):
                     continue  # each time another file
                 behind += 1
-                if behind == _PATIENCE or not self._is_behind(error, schema):
+                if behind == _TIMES or not self._is_behind(error, schema):
                     raise
             else:
                 return

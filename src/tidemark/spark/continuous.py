@@ -1,0 +1,114 @@
+"""Silver that keeps running: a table's new bronze files, merged within seconds of their arrival.
+
+What a run of the Dag does for a table (`tidemark.spark.silver`) is done here whenever a file waits,
+in one session that stays: the same checkpoint, the same markers. Ended anywhere, the next run or
+stream goes on from there.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from tidemark.errors import LakeUnavailable, PipelineError
+from tidemark.layers_lock import as_the_stream
+from tidemark.layout import Lake
+from tidemark.metadata import Source
+from tidemark.pending import silver_pending
+from tidemark.spark.silver import TableResult, run_silver
+from tidemark.storage import open_store
+
+# Attempts of a table, one after the other, before the stream leaves it to the Dag's runs.
+ATTEMPTS = 3
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What a stream works on.
+
+    Attributes:
+        spark: The session.
+        lake_root: The lake's folder or URL.
+        source: The metadata.
+        rules: The folder of the rules files.
+        every: Seconds between two looks at bronze.
+        stop: Ends the stream when set, after the batch that is being written.
+        say: Shows a line.
+    """
+
+    spark: SparkSession
+    lake_root: str
+    source: Source
+    rules: Path
+    every: float
+    stop: threading.Event
+    say: Say
+    failures: dict[str, int] = field(default_factory=dict)
+
+
+def run_stream(stream: Stream, tables: Collection[str]) -> list[str]:
+    """Merge what comes into bronze until somebody ends it.
+
+    A table that fails three times, or has a file in quarantine, is left to the Dag's next run,
+    which tells who is to be told; the others go on.
+
+    Returns:
+        The tables that were left, in the order in which they failed.
+
+    Raises:
+        PipelineError: Another stream is at work on one of the tables.
+    """
+    lake = Lake(stream.lake_root)
+    given_up: list[str] = []
+    with _held(lake, tables) as locks:
+        while locks and not stream.stop.is_set():
+            for name, result in _looked(stream, lake, list(locks)).items():
+                _say(stream, name, result)
+                if _is_given_up(stream, name, result):
+                    stream.say(f"{name}: left to the Dag's next run, which tells of it")
+                    given_up.append(name)
+                    locks.pop(name).close()
+            stream.stop.wait(stream.every)
+    return given_up
+
+
+@contextmanager
+def _held(lake: Lake, tables: Collection[str]) -> Iterator[dict[str, ExitStack]]:
+    """Keep the tables for this stream: a run of the Dag leaves them to it."""
+    with ExitStack() as every:
+        locks: dict[str, ExitStack] = {}
+        for name in tables:
+            locks[name] = every.enter_context(ExitStack())
+            locks[name].enter_context(as_the_stream(lake, name))
+        yield locks
+
+
+def _looked(stream: Stream, lake: Lake, tables: list[str]) -> dict[str, TableResult]:
+    """Merge what waits now; nothing if nothing does, or if it can't be done at the moment."""
+    try:
+        names = silver_pending(open_store(lake.root), lake, tables)
+        if not names:
+            return {}
+        root, source = stream.lake_root, stream.source
+        return run_silver(stream.spark, root, source, names, stream.rules, streaming=True)
+    except (PipelineError, LakeUnavailable) as error:
+        stream.say(f"{error}")  # a rebuild, or a storage that does not answer: wait
+        return {}
+
+
+def _is_given_up(stream: Stream, name: str, result: TableResult) -> bool:
+    stream.failures[name] = stream.failures.get(name, 0) + 1 if result.error else 0
+    return bool(result.quarantined) or stream.failures[name] == ATTEMPTS
+
+
+def _say(stream: Stream, name: str, result: TableResult) -> None:
+    counts = f"{result.rows_in} rows read, {result.rows} changes"
+    stream.say(f"{name}: {counts}, {result.status}, {result.seconds:.1f} s")
+    if result.error:
+        stream.say(result.error)

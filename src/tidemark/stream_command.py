@@ -1,0 +1,102 @@
+"""``tidemark stream``: silver of the continuous tables, kept up to date until somebody ends it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+
+from tidemark.errors import ConfigError
+from tidemark.job_command import source_named
+from tidemark.lake_access import access_variables
+from tidemark.metadata import Source
+from tidemark.settings import Settings
+from tidemark.spark_conf import job_variables
+
+_HELP = """\
+Follow the bronze of a source's tables with `processing: continuous`, and merge each new file into
+silver within seconds. It runs until Ctrl-C, which waits for the batch that is being written; killed
+anywhere, nothing is lost or doubled.
+
+  tidemark stream spotify                        all its continuous tables
+  tidemark stream spotify --table DimUser --every 2
+
+Reads into bronze, gold and the mail stay the Dag's. Its runs leave silver of these tables to the
+stream while it runs, and take it while it does not. A table that fails is left to the Dag's next
+run, which says why.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``tidemark stream``."""
+    parser.description = _HELP
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("source", help="the metadata file's stem, such as spotify")
+    parser.add_argument(
+        "--table", action="append", default=[], metavar="NAME", help="only this one; repeatable"
+    )
+    parser.add_argument(
+        "--every", type=float, default=10, metavar="S", help="seconds between looks (default: 10)"
+    )
+
+
+def run(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Run the command.
+
+    Returns:
+        The exit code: 0 when it was ended, 1 if a table was given up.
+
+    Raises:
+        ConfigError: There is nothing to follow here.
+    """
+    source = source_named(settings, arguments.source)
+    tables = continuous_tables(source, arguments.table)
+    root = settings.lake.root
+    options = {
+        "--lake": root,
+        "--config": str(source.path.parent),
+        "--source": source.name,
+        "--tables": ",".join(tables),
+        "--every": str(arguments.every),
+    }
+    words = [word for pair in options.items() for word in pair]
+    # Without spark-submit: a Java machine that Python started does not end by Ctrl-C itself.
+    job = [sys.executable, str(settings.jobs_folder / "silver.py"), "--continuous", *words]
+    environment = os.environ | job_variables(os.environ, "local[*]") | access_variables(root)
+    with subprocess.Popen(job, env=environment) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                continue  # the job has it too, and ends when its batch is written
+
+
+def continuous_tables(source: Source, names: list[str]) -> list[str]:
+    """Give the lake names of the tables to follow.
+
+    Raises:
+        ConfigError: One is not continuous, or none is; or the source's Spark is elsewhere.
+    """
+    if source.compute != "spark":
+        message = (
+            f"{source.path}: compute is {source.compute!r}; there the job silver_stream of the "
+            "bundle follows the continuous tables"
+        )
+        raise ConfigError(message)
+    tables = source.tables_named(names)
+    others = [t.name for t in tables if t.processing != "continuous"]
+    if names and others:
+        message = (
+            f"{source.path}: {', '.join(others)}: processing is 'triggered'; write "
+            "'processing: continuous' to let a stream follow it"
+        )
+        raise ConfigError(message)
+    found = [t.lake_name for t in tables if t.processing == "continuous"]
+    if not found:
+        message = (
+            f"{source.path}: no table is continuous; write 'processing: continuous' for one, or "
+            "under defaults"
+        )
+        raise ConfigError(message)
+    return found
