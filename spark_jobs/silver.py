@@ -15,7 +15,7 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from tidemark.metadata import Source, load_source, require_config, source_file
-from tidemark.spark.continuous import Stream, run_stream
+from tidemark.spark.continuous import Stream, follow
 from tidemark.spark.replay import rebuilt, run_replay
 from tidemark.spark.session import build_session
 from tidemark.spark.silver import TableResult, failure, run_silver, write_report
@@ -67,7 +67,7 @@ def _follow(spark: SparkSession, source: Source, args: argparse.Namespace) -> in
     print(f"following {', '.join(tables) or 'no table'}, every {args.every:g} s", flush=True)
     say = partial(print, flush=True)
     stream = Stream(spark, args.lake, source, args.rules, args.every, stop, say)
-    return 1 if run_stream(stream, tables) else 0
+    return follow(stream, tables)
 
 
 def _arguments() -> argparse.Namespace:

@@ -78,6 +78,15 @@ def run_stream(stream: Stream, tables: Collection[str]) -> list[str]:
     return given_up
 
 
+def follow(stream: Stream, tables: Collection[str]) -> int:
+    """Do as `run_stream`, and give the exit code: 1 if a table was left, or could not be had."""
+    try:
+        return 1 if run_stream(stream, tables) else 0
+    except PipelineError as error:
+        stream.say(str(error))
+        return 1
+
+
 @contextmanager
 def _held(lake: Lake, tables: Collection[str]) -> Iterator[dict[str, ExitStack]]:
     """Keep the tables for this stream: a run of the Dag leaves them to it."""

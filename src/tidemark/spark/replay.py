@@ -69,7 +69,7 @@ def run_replay(
         beside: A folder of the lake to build in. There those are merged that were rescued before.
 
     Returns:
-        A result for each table; failed, with why, while a file of it waits.
+        A result for each table; failed, with why, if a file that was asked for still waits.
 
     Raises:
         PipelineError: A rebuild is at work; nothing was run.
@@ -118,9 +118,8 @@ def replay_table(job: TableJob, files: Collection[str] = (), *, rescue: bool) ->
     except Exception as error:  # noqa: BLE001  as of a run
         return TableResult(status="failed", error=explained(name, error))
     seconds = round(time.monotonic() - begin, 3)
-    if errors:
-        return replace(result, status="failed", error="\n  ".join(errors), seconds=seconds)
-    return replace(result, seconds=seconds)
+    status, error = ("failed", "\n  ".join(errors)) if errors else ("done", None)
+    return replace(result, status=status, error=error, seconds=seconds)
 
 
 def replay_file(job: TableJob, file: str, held: Held, *, rescue: bool) -> BatchCounts:
