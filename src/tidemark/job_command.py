@@ -15,11 +15,11 @@ from tidemark.suggestions import did_you_mean
 from tidemark.warm_spark import run_job
 
 
-def source_named(settings: Settings, name: str) -> Source:
-    """Read a source's metadata, for a command that runs on this machine's Spark.
+def known_source(settings: Settings, name: str) -> Source:
+    """Read a source's metadata, wherever it is computed.
 
     Raises:
-        ConfigError: There is no such source, it is wrong, or Databricks computes it.
+        ConfigError: There is no such source, or it is wrong.
     """
     path = source_file(settings.config, name)
     if not path.is_file():
@@ -27,10 +27,19 @@ def source_named(settings: Settings, name: str) -> Source:
         near = did_you_mean(name, stems)
         there = ", ".join(stems) or "none"
         raise ConfigError(f"{path}: there is no such source{near} (sources: {there})")
-    source = load_source(path, settings.rules_folder)
+    return load_source(path, settings.rules_folder)
+
+
+def source_named(settings: Settings, name: str) -> Source:
+    """Read a source's metadata, for a command that runs on this machine's Spark.
+
+    Raises:
+        ConfigError: There is no such source, it is wrong, or Databricks computes it.
+    """
+    source = known_source(settings, name)
     if source.compute != "spark":
         message = (
-            f"{path}: compute is {source.compute!r}, and this command runs on 'spark' alone "
+            f"{source.path}: compute is {source.compute!r}, and this command runs on 'spark' alone "
             "(docs/databricks.md)"
         )
         raise ConfigError(message)

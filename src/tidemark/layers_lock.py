@@ -23,7 +23,8 @@ from tidemark.errors import LakeError, PipelineError
 from tidemark.layout import Lake
 from tidemark.storage import LocalStore, open_store
 
-REBUILDING, MAINTAINING, WRITING = "rebuilding", "maintaining", "writing"
+REBUILDING, MAINTAINING = "rebuilding", "maintaining"
+WRITING, FOLLOWING = "writing", "following"
 # A maintenance ends by itself, and its lock with its process: a run waits so long for it.
 _PATIENCE_SECONDS = 3600.0
 _POLL_SECONDS = 0.2
@@ -100,9 +101,9 @@ def as_the_stream(lake: Lake, table: str) -> Iterator[None]:
         return
     with store.local_path(lake.stream_lock(table)).open("a+") as file:
         if not _taken(file, fcntl.LOCK_EX):
-            message = f"{table}: {_holder(file)} is a stream of it already; end that one first"
+            message = f"{table}: {_holder(file)} its bronze already; end that stream first"
             raise PipelineError(message)
-        with _named(file):
+        with _named(file, FOLLOWING):
             yield
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tidemark.errors import ConfigError, PipelineError
-from tidemark.job_command import source_named, submit
+from tidemark.job_command import known_source, submit
 from tidemark.layers_lock import as_the_writer
 from tidemark.layout import Lake
 from tidemark.metadata import Source, Table
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     Raises:
         TidemarkError: A file could not be replayed; the message says which and why.
     """
-    source = source_named(settings, arguments.source)
+    source = known_source(settings, arguments.source)
     store, lake = open_store(settings.lake.root), settings.lake
     tables = source.tables_named(arguments.table)
     found = _chosen(store, lake, tables, arguments.file)

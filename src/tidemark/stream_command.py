@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 from tidemark.errors import ConfigError
-from tidemark.job_command import source_named
+from tidemark.job_command import known_source
 from tidemark.lake_access import access_variables
 from tidemark.metadata import Source
 from tidemark.settings import Settings
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     Raises:
         ConfigError: There is nothing to follow here.
     """
-    source = source_named(settings, arguments.source)
+    source = known_source(settings, arguments.source)
     tables = continuous_tables(source, arguments.table)
     root = settings.lake.root
     options = {

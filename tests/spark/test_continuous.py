@@ -41,7 +41,7 @@ def test_a_stream_follows_bronze_and_a_run_leaves_it_its_tables(
     assert "DimUser: 1 rows read, 1 changes, done" in said[0]
 
     # Another stream, and a run: both keep off, and the run's other tables are done.
-    with pytest.raises(PipelineError, match=r"DimUser: process .* is a stream of it already"):
+    with pytest.raises(PipelineError, match=r"DimUser: process .* is following its bronze already"):
         run_stream(stream, ["DimUser"])
     lake.publish("DimTrack", 1, [{"track_id": 1}])
     lake.publish("DimUser", 2, [user(1, "Ann B"), user(2, "Ben") | {"country": "Chile"}])

@@ -47,7 +47,7 @@ def test_a_table_has_one_stream_and_one_writer(tmp_path: Path) -> None:
         assert re.match(r"process \d+ on ", streamed_by(lake, "A") or "")
         assert streamed_by(lake, "B") is None
         with (
-            pytest.raises(PipelineError, match=r"A: process .* is a stream of it already"),
+            pytest.raises(PipelineError, match=r"A: process .* is following its bronze already"),
             as_the_stream(lake, "A"),
         ):
             pass

@@ -118,8 +118,12 @@ def replay_table(job: TableJob, files: Collection[str] = (), *, rescue: bool) ->
     except Exception as error:  # noqa: BLE001  as of a run
         return TableResult(status="failed", error=explained(name, error))
     seconds = round(time.monotonic() - begin, 3)
-    status, error = ("failed", "\n  ".join(errors)) if errors else ("done", None)
-    return replace(result, status=status, error=error, seconds=seconds)
+    return replace(
+        result,
+        status="failed" if errors else "done",
+        error="\n  ".join(errors) or None,
+        seconds=seconds,
+    )
 
 
 def replay_file(job: TableJob, file: str, held: Held, *, rescue: bool) -> BatchCounts:
