@@ -137,7 +137,8 @@ def write_report(results: dict[str, TableResult], where: str, lake_root: str) ->
     tables = {name: asdict(result) for name, result in results.items()}
     text = json.dumps({"tables": tables}, indent=1)
     if where.startswith(_IN_LAKE):
-        open_store(lake_root).write(where.removeprefix(_IN_LAKE), text.encode())
+        store = open_store(lake_root)
+        store.write(where.removeprefix(_IN_LAKE), text.encode())
         return
     path = Path(where)
     path.parent.mkdir(parents=True, exist_ok=True)
