@@ -22,6 +22,7 @@ from tidemark.layout import Lake, sequence_text
 from tidemark.metadata import Source, Table
 from tidemark.pending import gold_pending
 from tidemark.published import bronze_files, file_name
+from tidemark.quarantine import held_files
 from tidemark.storage import LocalStore, open_store
 
 Layer = Literal["silver", "gold"]
@@ -36,7 +37,7 @@ class Bronze:
 
     Attributes:
         table: The table.
-        files: The published files, relative to the lake.
+        files: The published files, relative to the lake, but for those dismissed from quarantine.
         lost: The names of files that silver was built from and that bronze no longer holds.
         has_silver: Whether there is a silver that would be replaced.
     """
@@ -163,10 +164,13 @@ def undo(lake: Lake, source: str, name: str) -> swap.Swap:
 
 def _bronze(store: LocalStore, lake: Lake, table: Table) -> Bronze:
     name = table.lake_name
-    files = [file for file, _ in bronze_files(store, lake, name)]
+    there = [file for file, _ in bronze_files(store, lake, name)]
+    held = held_files(store, lake, name).items()
+    dismissed = {file for file, h in held if h.decision == "dismissed"}
+    files = [file for file in there if file_name(file) not in dismissed]
     met = store.read(lake.stream_schema(name))
     known: set[str] = set(json.loads(met.data)["files"]) if met else set()
-    lost = known - {file_name(file) for file in files}
+    lost = known - {file_name(file) for file in there}
     has_silver = store.exists(lake.changes(name)) or store.exists(lake.silver(name))
     return Bronze(table, tuple(files), tuple(sorted(lost)), has_silver)
 

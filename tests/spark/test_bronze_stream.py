@@ -9,10 +9,11 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as sf
 from pyspark.sql.types import StructType
 
-from tidemark.errors import PipelineError
+from tidemark.errors import LakeUnavailable, PipelineError
 from tidemark.layout import Lake, sequence_of
+from tidemark.quarantine import held_files
 from tidemark.spark import bronze_stream
-from tidemark.storage import open_store
+from tidemark.storage import LocalStore, open_store
 
 
 @pytest.mark.usefixtures("spark")  # to parse the types
@@ -59,9 +60,26 @@ def test_a_file_that_is_none_of_bronze_is_named(spark: SparkSession, tmp_path: P
         bronze_stream.stream_schema(spark, store, lake, "DimUser")
 
 
-def test_a_file_that_is_no_parquet_is_named(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_file_that_is_no_parquet_is_held_and_an_outage_holds_nothing(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lake, store = Lake(str(tmp_path)), open_store(str(tmp_path))
-    store.write("bronze/DimUser/DimUser_20260101T000000000000Z.parquet", b"half a file")
-    with pytest.raises(PipelineError, match=r"DimUser_2026.*parquet can't be read as Parquet"):
-        bronze_stream.stream_schema(spark, store, lake, "DimUser")
+    name = "DimUser_20260101T000000000000Z.parquet"
+    store.write(f"bronze/DimUser/{name}", b"half a file")
+
+    def away(*_: object) -> Path:
+        raise LakeUnavailable("the storage does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStore, "readable", away)
+        with pytest.raises(LakeUnavailable, match="does not answer"):
+            bronze_stream.stream_schema(spark, store, lake, "DimUser")
     assert store.names(lake.checkpoint("silver", "DimUser")) == []  # it is looked at again
+
+    assert bronze_stream.stream_schema(spark, store, lake, "DimUser").held == {name}
+    held = held_files(store, lake, "DimUser")
+    assert f"DimUser: bronze file {name} can't be read as Parquet" in held[name].reason
+    # Who moves it away has decided.
+    (tmp_path / "bronze" / "DimUser" / name).rename(tmp_path / name)
+    assert bronze_stream.stream_schema(spark, store, lake, "DimUser").held == frozenset()
+    assert held_files(store, lake, "DimUser") == {}
