@@ -20,6 +20,7 @@ from tidemark import report as run_report
 from tidemark.airflow.compute import Layer, require_compute
 from tidemark.airflow.connections import mask_key, source_url
 from tidemark.airflow.params import chosen_interval, chosen_tables
+from tidemark.azure_url import is_azure
 from tidemark.errors import PipelineError
 from tidemark.layers_lock import as_a_run, streamed_by
 from tidemark.metadata import Source, Table
@@ -205,10 +206,12 @@ def _check_chosen(
 
 
 def _is_streamed(source: Source, table: Table) -> bool:
-    """Tell whether a continuous stream takes a table's bronze: on Databricks, a job's alone."""
-    if source.compute != "spark":
+    """Tell whether a continuous stream takes a table's bronze."""
+    lake = load_settings().lake
+    # There no lock shows whether one runs.
+    if source.compute != "spark" or is_azure(lake.root):
         return table.processing == "continuous"
-    return streamed_by(load_settings().lake, table.lake_name) is not None
+    return streamed_by(lake, table.lake_name) is not None
 
 
 def _waiting(layer: Layer, source: Source, names: list[str]) -> list[str]:

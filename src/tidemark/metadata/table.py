@@ -226,8 +226,9 @@ class Table(BaseModel):
         default="triggered",
         description="When silver takes new bronze files: `triggered`, with each run of the Dag; "
         "`continuous`, within seconds, by a stream that keeps running (`tidemark stream`, or the "
-        "job `silver_stream` on Databricks). While no stream runs, the Dag's runs take them here; "
-        "on Databricks they wait for it. Gold is brought up to date by the Dag's runs alone.",
+        "job `silver_stream` on Databricks). While no stream runs, the Dag's runs take them, in a "
+        "lake on this machine's disk; in Azure they wait for it. Gold is brought up to date by the "
+        "Dag's runs alone.",
         examples=["continuous"],
     )
     columns: Columns = Field(
