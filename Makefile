@@ -26,6 +26,9 @@ IMAGE ?= tidemark:local
 RELEASE ?= airflow
 DATABRICKS_CLI := 0.260.0
 
+# It builds the wheel by `uv build`, which lies beside Python.
+BUNDLE = PATH="$(CURDIR)/$(BIN):$$PATH" BUNDLE_VAR_config_digest=$$($(BIN)/tidemark digest) databricks bundle
+
 # $(call need,program,what brings it)
 need = command -v $(1) > /dev/null || { echo "$(1) is missing: $(2)" >&2; exit 1; }
 
@@ -85,11 +88,12 @@ cli: ## Databricks' command line, into /usr/local/bin
 
 bundle: $(READY) ## what would be deployed to TARGET (dev), checked by its workspace
 	@$(call need,databricks,make cli)
-	@BUNDLE_VAR_config_digest=$$($(BIN)/tidemark digest) databricks bundle validate -t $(TARGET)
+	@$(BUNDLE) validate -t $(TARGET)
 
 deploy: $(READY) ## jobs, pipelines, config/ and the wheel to TARGET (dev)
 	@$(call need,databricks,make cli)
-	@BUNDLE_VAR_config_digest=$$($(BIN)/tidemark digest) databricks bundle deploy -t $(TARGET)
+	@$(BUNDLE) deploy -t $(TARGET)
+	@echo "a pipeline that keeps its cluster, as in development mode, keeps the old wheel: stop it once"
 
 image: ## the image of Airflow with the Dags, IMAGE (tidemark:local)
 	@$(call need,docker,install Docker)
