@@ -10,6 +10,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from functools import partial
@@ -19,7 +20,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 
 from tidemark.errors import PipelineError
-from tidemark.layers_lock import as_maintenance
+from tidemark.layers_lock import as_maintenance, as_the_writer
 from tidemark.layout import Lake
 from tidemark.metadata import Source, Table
 from tidemark.pending import gold_pending
@@ -30,6 +31,7 @@ from tidemark.spark.pipeline import load_pipeline
 from tidemark.spark.rules import quoted
 from tidemark.storage import Store, open_store
 
+VIEWS = "gold's views"  # no table's name: it has a blank
 _RETENTION = "delta.deletedFileRetentionDuration"
 _LOG = "delta.logRetentionDuration"
 # Delta's own.
@@ -123,7 +125,7 @@ def run_maintenance(
         source: The metadata.
         tables: Lake names; all if empty.
         pipeline: The folder of the declarations, ``dlt/``; with it also gold's views, where they
-            are ours to maintain. They are under ``views`` in the result.
+            are ours to maintain. They are under `VIEWS` in the result.
         dry_run: Look only.
 
     Returns:
@@ -138,7 +140,7 @@ def run_maintenance(
     jobs: dict[str, Callable[[], Iterable[Place]]]
     jobs = {t.lake_name: partial(_places, store, lake, t) for t in chosen}
     if pipeline is not None and not is_databricks():
-        jobs["views"] = lambda: _views(load_pipeline(spark, lake, source, pipeline), lake)
+        jobs[VIEWS] = lambda: _views(load_pipeline(spark, lake, source, pipeline), lake)
     with as_maintenance(lake, source.name):
         work = _Work(spark, store, lake, dry_run)
         return {name: work.maintained(name, job) for name, job in jobs.items()}
@@ -258,15 +260,21 @@ class _Work:
         """Do a table's places; any error becomes its result."""
         begin, found = time.monotonic(), dict[str, PlaceResult]()
         status, error = "done", None
+        # A table that is followed without end is written beside the runs.
+        alone = nullcontext() if self.dry_run or name == VIEWS else as_the_writer(self.lake, name)
         try:
-            for place in wanted():
-                if self.store.names(f"{place.path}/_delta_log"):
-                    table = f"delta.{quoted(self.lake.url(place.path))}"
-                    job = _Job(self.session, table, place)
-                    found[place.path] = job.look() if self.dry_run else job.run()
+            with alone:
+                for place in wanted():
+                    if self.store.names(f"{place.path}/_delta_log"):
+                        found[place.path] = self._done(place)
         except Exception as caught:  # noqa: BLE001  one table's failure is never another's
             status, error = "failed", explained(name, caught)
         return TableResult(found, round(time.monotonic() - begin, 3), status, error)
+
+    def _done(self, place: Place) -> PlaceResult:
+        table = f"delta.{quoted(self.lake.url(place.path))}"
+        job = _Job(self.session, table, place)
+        return job.look() if self.dry_run else job.run()
 
 
 @dataclass(frozen=True)
