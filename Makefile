@@ -20,7 +20,19 @@ PORT ?= 8080
 NARROWED := copy parse incremental
 BENCHES := $(subst copy,copy_to_bronze,$(subst parse,dag_parse,$(or $(filter $(NARROWED),$(MAKECMDGOALS)),$(NARROWED))))
 
-.PHONY: help setup demo ui env test lint lock docs soak bench clean
+# Where to deploy: a target of databricks.yml. The image, and the Helm release that runs it.
+TARGET ?= dev
+IMAGE ?= tidemark:local
+RELEASE ?= airflow
+DATABRICKS_CLI := 0.260.0
+
+# It builds the wheel by `uv build`, which lies beside Python.
+BUNDLE = PATH="$(CURDIR)/$(BIN):$$PATH" BUNDLE_VAR_config_digest=$$($(BIN)/tidemark digest) databricks bundle
+
+# $(call need,program,what brings it)
+need = command -v $(1) > /dev/null || { echo "$(1) is missing: $(2)" >&2; exit 1; }
+
+.PHONY: help setup demo ui env test lint lock docs soak bench wheel cli bundle deploy image login push rollout clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | \
@@ -65,6 +77,44 @@ docs: $(READY) ## write docs/config.md anew from the metadata's model
 lock: $(READY) ## resolve requirements.lock anew from pyproject.toml
 	@$(UV) pip compile pyproject.toml --universal --generate-hashes --all-extras --group dev \
 	  --python-version 3.11 -o requirements.lock -q --custom-compile-command "make lock" --upgrade
+
+wheel: $(READY) ## the wheel, in dist/
+	@rm -f dist/tidemark-*.whl
+	@$(UV) build -q --wheel --no-build-isolation --python $(BIN)/python --out-dir dist
+
+cli: ## Databricks' command line, into /usr/local/bin
+	@$(call need,curl,install curl)
+	@curl -fsSL https://raw.githubusercontent.com/databricks/setup-cli/v$(DATABRICKS_CLI)/install.sh | sh
+
+bundle: $(READY) ## what would be deployed to TARGET (dev), checked by its workspace
+	@$(call need,databricks,make cli)
+	@$(BUNDLE) validate -t $(TARGET)
+
+deploy: $(READY) ## jobs, pipelines, config/ and the wheel to TARGET (dev)
+	@$(call need,databricks,make cli)
+	@$(BUNDLE) deploy -t $(TARGET)
+	@echo "a pipeline that keeps its cluster, as in development mode, keeps the old wheel: stop it once"
+
+image: ## the image of Airflow with the Dags, IMAGE (tidemark:local)
+	@$(call need,docker,install Docker)
+	@docker build -t $(IMAGE) .
+
+login: ## the registry REGISTRY, and the Kubernetes CLUSTER of RESOURCE_GROUP, as `az login` is
+	@$(call need,az,install the Azure CLI)
+	@test -n "$(REGISTRY)" -a -n "$(CLUSTER)" -a -n "$(RESOURCE_GROUP)" || \
+	  { echo "say make login REGISTRY=… CLUSTER=… RESOURCE_GROUP=…" >&2; exit 2; }
+	@az acr login --name $(firstword $(subst ., ,$(REGISTRY)))
+	@az aks get-credentials --overwrite-existing --resource-group $(RESOURCE_GROUP) --name $(CLUSTER)
+
+push: ## IMAGE to its registry
+	@$(call need,docker,install Docker)
+	@docker push $(IMAGE)
+
+rollout: ## IMAGE into the Helm release RELEASE (airflow)
+	@$(call need,helm,install Helm)
+	@helm upgrade $(RELEASE) airflow --repo https://airflow.apache.org --reuse-values --wait \
+	  --set images.airflow.repository=$(firstword $(subst :, ,$(IMAGE))) \
+	  --set-string images.airflow.tag=$(lastword $(subst :, ,$(IMAGE)))
 
 clean: ## remove .venv and the demo's home
 	rm -rf .venv .tidemark

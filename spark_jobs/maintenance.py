@@ -15,7 +15,7 @@ from tidemark.spark.session import build_session
 
 
 def main() -> int:
-    """Maintain the given tables, or all; 1 if one of them failed."""
+    """Maintain the given tables, or all and the views; 1 if one of them failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lake", required=True, help="the lake's folder or URL")
     parser.add_argument("--config", required=True, type=Path, help="folder of the metadata files")
@@ -27,7 +27,10 @@ def main() -> int:
     source = load_source(source_file(args.config, args.source))
     spark = build_session(f"tidemark maintenance {args.source}", lake_root=args.lake)
     tables = [name for name in args.tables.split(",") if name]
-    results = run_maintenance(spark, args.lake, source, tables, dry_run=args.dry_run)
+    pipeline = None if tables else Path(__file__).resolve().parent.parent / "dlt"
+    results = run_maintenance(
+        spark, args.lake, source, tables, pipeline=pipeline, dry_run=args.dry_run
+    )
     if args.report:
         write_report(results, args.lake, args.report)
     for table in results.values():

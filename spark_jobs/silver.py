@@ -19,6 +19,7 @@ from tidemark.spark.continuous import Stream, follow
 from tidemark.spark.replay import rebuilt, run_replay
 from tidemark.spark.session import build_session
 from tidemark.spark.silver import TableResult, failure, run_silver, write_report
+from tidemark.spark.unity_catalog import register_tables
 
 
 def main() -> int:
@@ -31,6 +32,9 @@ def main() -> int:
         return _follow(spark, source, args)
     results = _results(spark, source, args)
     write_report(results, args.report, args.lake)
+    done = [name for name, result in results.items() if result.status == "done"]
+    if not args.beside:
+        register_tables(spark, args.lake, source, done)
     for name, r in results.items():
         print(f"{name}: {r.rows_in} rows read, {r.rows} changes, {r.status}, {r.seconds:.1f} s")
     if error := failure(results):

@@ -48,7 +48,8 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         TidemarkError: A table could not be maintained; the message says which and why.
     """
     source = source_named(settings, arguments.source)
-    tables = [table.lake_name for table in source.tables_named(arguments.table)]
+    chosen = source.tables_named(arguments.table)
+    tables = [table.lake_name for table in chosen] if arguments.table else []  # all, and the views
     root = settings.lake.root
     if is_azure(root) and not (arguments.paused or arguments.dry_run):
         message = (

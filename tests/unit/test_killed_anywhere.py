@@ -56,6 +56,7 @@ WRITERS = {
     "spark.silver.write_report": REPORT,
     "spark.silver_merge._append": SPARK,
     "spark.silver_merge._merge": SPARK,
+    "spark.unity_catalog.register_tables": "an entry of the catalog, made only if there is none",
     "spark.views._write": SPARK,
     "swap.begin": "tests/unit/test_rebuild.py",
     "swap.complete": "tests/unit/test_rebuild.py",

@@ -81,3 +81,14 @@ def test_a_benchs_word_alone_says_what_to_type() -> None:
     )
     assert done.returncode != 0
     assert "say make bench copy" in done.stderr
+
+
+def test_a_deployment_brings_the_digest_and_the_program_that_builds_the_wheel() -> None:
+    for target in ("bundle", "deploy"):
+        recipe = _make("--dry-run", target, "TARGET=qa")
+        assert "BUNDLE_VAR_config_digest=$(.venv/bin/tidemark digest)" in recipe
+        assert f'PATH="{PROJECT}/.venv/bin:$PATH"' in recipe
+        assert f"databricks bundle {'validate' if target == 'bundle' else target} -t qa" in recipe
+    recipe = _make("--dry-run", "rollout", "IMAGE=shop.azurecr.io/tidemark:1.2")
+    assert "images.airflow.repository=shop.azurecr.io/tidemark " in recipe
+    assert "images.airflow.tag=1.2" in recipe

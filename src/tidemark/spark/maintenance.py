@@ -9,23 +9,29 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
 from tidemark.errors import PipelineError
-from tidemark.layers_lock import as_maintenance
+from tidemark.layers_lock import as_maintenance, as_the_writer
 from tidemark.layout import Lake
 from tidemark.metadata import Source, Table
 from tidemark.pending import gold_pending
 from tidemark.spark.engine import is_databricks
 from tidemark.spark.explain import explained
+from tidemark.spark.graph import Graph
+from tidemark.spark.pipeline import load_pipeline
 from tidemark.spark.rules import quoted
 from tidemark.storage import Store, open_store
 
+VIEWS = "gold's views"  # no table's name: it has a blank
 _RETENTION = "delta.deletedFileRetentionDuration"
 _LOG = "delta.logRetentionDuration"
 # Delta's own.
@@ -108,6 +114,7 @@ def run_maintenance(
     source: Source,
     tables: Sequence[str],
     *,
+    pipeline: Path | None = None,
     dry_run: bool = False,
 ) -> dict[str, TableResult]:
     """Maintain tables one after the other; each fails alone.
@@ -117,6 +124,8 @@ def run_maintenance(
         lake_root: The lake's folder or URL.
         source: The metadata.
         tables: Lake names; all if empty.
+        pipeline: The folder of the declarations, ``dlt/``; with it also gold's views, where they
+            are ours to maintain. They are under `VIEWS` in the result.
         dry_run: Look only.
 
     Returns:
@@ -128,8 +137,13 @@ def run_maintenance(
     """
     lake, store = Lake(lake_root), open_store(lake_root)
     chosen = source.tables_named(tables)
+    jobs: dict[str, Callable[[], Iterable[Place]]]
+    jobs = {t.lake_name: partial(_places, store, lake, t) for t in chosen}
+    if pipeline is not None and not is_databricks():
+        jobs[VIEWS] = lambda: _views(load_pipeline(spark, lake, source, pipeline), lake)
     with as_maintenance(lake, source.name):
-        return {t.lake_name: _maintained(spark, store, lake, t, dry_run) for t in chosen}
+        work = _Work(spark, store, lake, dry_run)
+        return {name: work.maintained(name, job) for name, job in jobs.items()}
 
 
 def places(lake: Lake, table: Table, *, gold_is_behind: bool, databricks: bool) -> Iterator[Place]:
@@ -155,7 +169,8 @@ def places(lake: Lake, table: Table, *, gold_is_behind: bool, databricks: bool) 
     yield changes
     if table.gold and not databricks:
         yield replace(current, path=lake.gold(table.gold.name))
-        yield Place(lake.auxiliary(table.gold.name), vacuum=wish.vacuum)
+        for path in (lake.auxiliary(table.gold.name), lake.quarantine(table.gold.name)):
+            yield Place(path, vacuum=wish.vacuum)
 
 
 def is_tidy(history: Sequence[Mapping[str, Any]], z_order: Sequence[str]) -> bool:
@@ -225,20 +240,41 @@ def failure(results: Mapping[str, TableResult]) -> PipelineError | None:
     return PipelineError("\n  ".join([head, *reasons]))
 
 
-def _maintained(
-    spark: SparkSession, store: Store, lake: Lake, table: Table, dry_run: bool
-) -> TableResult:
-    begin, found = time.monotonic(), dict[str, PlaceResult]()
-    status, error = "done", None
-    try:
-        behind = bool(table.gold and gold_pending(store, lake, [table.lake_name]))
-        for place in places(lake, table, gold_is_behind=behind, databricks=is_databricks()):
-            if store.names(f"{place.path}/_delta_log"):
-                job = _Job(spark, f"delta.{quoted(lake.url(place.path))}", place)
-                found[place.path] = job.look() if dry_run else job.run()
-    except Exception as caught:  # noqa: BLE001  one table's failure is never another's
-        status, error = "failed", explained(table.lake_name, caught)
-    return TableResult(found, round(time.monotonic() - begin, 3), status, error)
+def _places(store: Store, lake: Lake, table: Table) -> Iterable[Place]:
+    behind = bool(table.gold and gold_pending(store, lake, [table.lake_name]))
+    return places(lake, table, gold_is_behind=behind, databricks=is_databricks())
+
+
+def _views(graph: Graph, lake: Lake) -> Iterable[Place]:
+    return [Place(lake.gold(name), vacuum=_DEFAULT_RETENTION) for name in graph.views]
+
+
+@dataclass(frozen=True)
+class _Work:
+    session: SparkSession
+    store: Store
+    lake: Lake
+    dry_run: bool
+
+    def maintained(self, name: str, wanted: Callable[[], Iterable[Place]]) -> TableResult:
+        """Do a table's places; any error becomes its result."""
+        begin, found = time.monotonic(), dict[str, PlaceResult]()
+        status, error = "done", None
+        # A table that is followed without end is written beside the runs.
+        alone = nullcontext() if self.dry_run or name == VIEWS else as_the_writer(self.lake, name)
+        try:
+            with alone:
+                for place in wanted():
+                    if self.store.names(f"{place.path}/_delta_log"):
+                        found[place.path] = self._done(place)
+        except Exception as caught:  # noqa: BLE001  one table's failure is never another's
+            status, error = "failed", explained(name, caught)
+        return TableResult(found, round(time.monotonic() - begin, 3), status, error)
+
+    def _done(self, place: Place) -> PlaceResult:
+        table = f"delta.{quoted(self.lake.url(place.path))}"
+        job = _Job(self.session, table, place)
+        return job.look() if self.dry_run else job.run()
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,30 @@ class PipelineReport:
         path.write_text(json.dumps(asdict(self), indent=1))
 
 
+def load_pipeline(spark: SparkSession, lake: Lake, source: Source, folder: Path) -> Graph:
+    """Load what a source's pipeline declares; nothing of it is run.
+
+    Args:
+        spark: The session; the declarations read ``tidemark.*`` from its configuration.
+        lake: The lake.
+        source: The metadata.
+        folder: The pipeline's files: ``scd.py``, ``business_views.py`` and ``views/<source>.py``.
+
+    Raises:
+        PipelineError: The declarations can't be loaded.
+    """
+    for name, value in {
+        "lake": lake.root,
+        "beside": lake.beside,
+        "config": str(source.path.parent),
+        "source": source.name,
+    }.items():
+        spark.conf.set(f"tidemark.{name}", value)
+    own = folder / "views" / f"{source.name}.py"
+    views = [path for path in (folder / "business_views.py", own) if path.is_file()]
+    return load_graph([folder / "scd.py", *views])
+
+
 def run_pipeline(
     spark: SparkSession, lake: Lake, source: Source, folder: Path, tables: Sequence[str]
 ) -> PipelineReport:
@@ -105,16 +129,7 @@ def run_pipeline(
     Raises:
         PipelineError: The declarations can't be loaded, or don't fit together.
     """
-    for name, value in {
-        "lake": lake.root,
-        "beside": lake.beside,
-        "config": str(source.path.parent),
-        "source": source.name,
-    }.items():
-        spark.conf.set(f"tidemark.{name}", value)
-    own = folder / "views" / f"{source.name}.py"
-    views = [path for path in (folder / "business_views.py", own) if path.is_file()]
-    graph = load_graph([folder / "scd.py", *views])
+    graph = load_pipeline(spark, lake, source, folder)
     flows, unknown = _chosen(graph, source, tables)
     suit_to(spark, [lake.url(lake.changes(name)) for name in tables])
     with ThreadPoolExecutor(tables_at_once(spark)) as pool:

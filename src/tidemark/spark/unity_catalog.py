@@ -40,16 +40,16 @@ def use_service_credential() -> None:
 
 
 def register_tables(
-    session: SparkSession, lake: Lake, source: Source, tables: Iterable[str]
+    session: SparkSession, lake_root: str, source: Source, tables: Iterable[str]
 ) -> list[str]:
     """Register silver's tables in the catalog that the cluster's environment names.
 
     What is registered already stays as it is. Nothing is done off Databricks, without a catalog,
-    in a rebuild's folder, and for a table that is not there yet.
+    and for a table that is not there yet.
 
     Args:
         session: The session.
-        lake: The lake.
+        lake_root: The lake's folder or URL.
         source: The metadata.
         tables: Lake names.
 
@@ -57,11 +57,12 @@ def register_tables(
         The names that are registered now, in full.
     """
     catalog = os.environ.get(CATALOG)
-    if not is_databricks() or not catalog or lake.beside:
+    names = list(tables)
+    if not is_databricks() or not catalog or not names:
         return []
-    store, schema = open_store(lake.root), os.environ.get(SCHEMA, "silver")
+    lake, store, schema = Lake(lake_root), open_store(lake_root), os.environ.get(SCHEMA, "silver")
     registered = []
-    for table in source.tables_named(tables):
+    for table in source.tables_named(names):
         for path, comment in _external(lake, source, table):
             if store.names(f"{path}/_delta_log"):
                 name = ".".join(map(quoted, (catalog, schema, path.rpartition("/")[2])))
