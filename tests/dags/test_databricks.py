@@ -346,6 +346,28 @@ def test_a_worker_that_is_killed_leaves_a_run_and_an_update_that_are_found_again
     assert "the update was cancelled in Databricks" in reason(made, "gold")
 
 
+def test_an_update_of_somebody_else_is_waited_for_and_then_ours_is_started(
+    workspace: Workspace,
+) -> None:
+    run()
+    silver_has_commits("DimUser", "DimArtist")
+    workspace.held.set()
+    (pipeline,) = workspace.pipelines.pipelines.values()
+    workspace.pipelines.start({"refresh_selection": ["dim_user"]}, pipeline.pipeline_id)
+
+    def end_both() -> None:
+        wait_until(lambda: len(workspace.asked("GET", "updates/")) > 1, 120, lambda: "not asked")
+        workspace.pipelines.stop({}, pipeline.pipeline_id)
+        wait_until(lambda: bool(workspace.asked("POST", "updates")), 120, lambda: "none began")
+        workspace.pipelines.stop({}, pipeline.pipeline_id)
+
+    in_the_background(end_both)
+    made, states = run()
+    assert states["gold"] == "failed"
+    assert "the update was cancelled" in reason(made, "gold")
+    assert len(pipeline.updates) == 2
+
+
 def _wait_for_second(workspace: Workspace) -> None:
     wait_until(lambda: len(workspace.asked("POST", "run-now")) == 2, 120, lambda: "not asked")
 

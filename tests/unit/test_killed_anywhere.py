@@ -41,6 +41,8 @@ WRITERS = {
     "reconcile.repair.repair": HERE,
     "report.record": REPORT,
     "airflow.alerts._remember": REPORT,
+    "airflow.databricks_gold._note": "tests/dags/test_databricks.py",
+    "airflow.databricks_silver._forget": REPORT,
     "spark.autocdc._in_shape": SPARK,
     "spark.autocdc._merge": SPARK,
     "spark.autocdc.append_events": SPARK,

@@ -63,7 +63,8 @@ def choose(
     if latest and intent and latest[0]["update_id"] not in intent.known:
         newest, state = str(latest[0]["update_id"]), latest[0]["state"]
         # One that has ended serves if silver has not gone on since it was begun.
-        if state not in ENDED or (state == "COMPLETED" and intent.versions == versions):
+        goes_on = state not in ENDED and state != "STOPPING"
+        if goes_on or (state == "COMPLETED" and intent.versions == versions):
             return Choice("wait", newest)
     for update in latest:
         if update["state"] not in ENDED:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import time
 from typing import Any, Literal
 
 from airflow.providers.databricks.exceptions import DatabricksApiError
@@ -143,9 +144,8 @@ class SilverRun(DatabricksRunNowOperator):
                 return None
             asked = payload["job_parameters"] | {"tables": ",".join(left), "report": f"lake:{path}"}
             named = {"idempotency_token": token(ti.dag_id, ti.run_id, number)}
-            run = self._hook.get_run(
-                self._hook.run_now(payload | named | {"job_parameters": asked})
-            )
+            started = self._hook.run_now(payload | named | {"job_parameters": asked})
+            run = self._settled(started)
             step = next_step(RunState(**run["state"]))
             if step == "repair":
                 step = "wait" if self._repair(int(run["run_id"]), asked, path) else "anew"
@@ -153,6 +153,14 @@ class SilverRun(DatabricksRunNowOperator):
                 return run, path
         message = f"silver: {', '.join(left)}: each run of the job that was started ended at once"
         raise AirflowException(message)
+
+    def _settled(self, run_id: int) -> dict[str, Any]:
+        """Get a run that is not just ending: a task that was cleared has its run cancelled."""
+        while True:
+            run: dict[str, Any] = self._hook.get_run(run_id)
+            if run["state"]["life_cycle_state"] != "TERMINATING":
+                return run
+            time.sleep(self.polling_period_seconds)
 
     def _payload(self) -> dict[str, Any]:
         name = str(self.job_name)

@@ -20,6 +20,8 @@ Event = Mapping[str, Any]
 # https://docs.databricks.com/aws/en/error-messages/expectation-violation-error-class
 _ROW = re.compile(r"\.?\s*\b(?:Input data|Output record|Missing input data):.*", re.DOTALL)
 _LONGEST = 500
+# The flow that keeps what a table's expectations drop, `tidemark.spark.declare.keep_dropped`.
+_QUARANTINE = "_quarantine_flow"
 _BAD = {"FAILED", "STOPPED"}
 
 
@@ -46,9 +48,12 @@ def gold_part(events: Iterable[Event], source: Source) -> dict[str, Any]:
     listed = list(events)
     flows, failed = _flows(listed), _failed_records(listed)
     gold = {table.gold.name: table for table in source.tables.values() if table.gold}
+    kept = {f"{name}{_QUARANTINE}": name for name in gold}
     dropped: dict[str, dict[str, int]] = {}
     warned: dict[str, dict[str, int]] = {}
     for (dataset, name), count in failed.items():
+        if not count:
+            continue
         table = _target(dataset, gold)
         found = gold[table].gold if table in gold else None
         drops = found is not None and name in found.expect_or_drop
@@ -61,7 +66,8 @@ def gold_part(events: Iterable[Event], source: Source) -> dict[str, Any]:
         },
         "dropped": dropped,
         "warned": warned,
-        "views": {n: _view(flow) for n, flow in flows.items() if n not in gold},
+        "quarantined": {kept[n]: flow.rows for n, flow in flows.items() if n in kept and flow.rows},
+        "views": {n: _view(flow) for n, flow in flows.items() if n not in gold and n not in kept},
     }
 
 

@@ -5,12 +5,16 @@ https://docs.databricks.com/aws/en/ldp/monitor-event-log-schema
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 Event = dict[str, Any]
+
+# `tidemark.spark.expectations.refuse`
+_BROKEN = re.compile(r"expectation '([^']+)' .*? is not met by \d+ rows, such as (\{.*?\})")
 
 
 def moment(milliseconds: int | None = None) -> str:
@@ -43,6 +47,9 @@ def events_of(
     if report is not None:
         for name, table in report["tables"].items():
             events += _flow(origin, report, report["gold"].get(name, name), table)
+        for name, rows in report["quarantined"].items():
+            counts = {"metrics": {"num_output_rows": rows}}
+            events.append(_progress(origin, f"{name}_quarantine_flow", "COMPLETED", counts))
         for name, view in report["views"].items():
             status = {"done": "COMPLETED", "skipped": "SKIPPED"}.get(view["status"], "FAILED")
             events.append(_progress(origin, name, status, {}, view["error"]))
@@ -110,15 +117,13 @@ def _progress(
 
 def _violation(flow: str, error: str | None) -> str:
     """Tell of a failed expectation as the service does, with the row that violates it."""
-    text = str(error)
-    _, known, rest = text.partition("expect_or_fail ")
-    if not known:
-        return text
-    name = rest.split()[0].strip("'\":,;")
+    broken = _BROKEN.search(str(error))
+    if broken is None:
+        return str(error)
     return (
         f"[EXPECTATION_VIOLATION.VERBOSITY_ALL] Flow '{flow}' failed to meet the expectation. "
-        f"Violated expectations: '{name}'. Input data: '{{\"secret\":\"a row of the source\"}}'. "
-        "Output record: '{}'. Missing input data: false"
+        f"Violated expectations: '{broken[1]}'. Input data: '{broken[2]}'. "
+        f"Output record: '{broken[2]}'. Missing input data: false"
     )
 
 
