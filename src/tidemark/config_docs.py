@@ -27,6 +27,7 @@ from tidemark.metadata.source import (
     TaskPolicy,
 )
 from tidemark.metadata.table import Defaults, Gold, Table
+from tidemark.metadata.views import View, ViewTable
 
 _INTRODUCTION = f"""\
 # The metadata: `config/<source>.yaml`
@@ -106,7 +107,11 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
         ),
     ),
     ("`tables.<Table>`", Table, "The key is the table's name in the source."),
-    ("`tables.<Table>.gold`", Gold, ""),
+    (
+        "`tables.<Table>.gold`",
+        Gold,
+        "[gold.md](gold.md) says what becomes of a row that fails an expectation.",
+    ),
     (
         "`tables.<Table>.maintenance`",
         Maintenance,
@@ -128,6 +133,8 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
             "silver already does not take where it was none: do the same."
         ),
     ),
+    ("`views.<name>`", View, "[gold.md](gold.md#views-from-the-metadata) shows one."),
+    ("`views.<name>.tables[]`", ViewTable, ""),
 )
 _TYPES: dict[object, str] = {
     str: "text",

@@ -93,7 +93,7 @@ class Lake:
         """Give a gold table's Delta table."""
         return self._built(f"gold/{name}")
 
-    def quarantine(self, name: str) -> str:
+    def gold_quarantine(self, name: str) -> str:
         """Give the Delta table of the changes that a gold table's expectations dropped."""
         return self.gold(f"{name}_quarantine")
 

@@ -68,7 +68,8 @@ def paths_of(lake: Lake, tables: Mapping[str, str | None], gold: Iterable[str]) 
         paths += [lake.changes(table), lake.silver(table)]
         paths += [lake.checkpoint("silver", table), lake.marker("silver", table)]
         if own:
-            paths += [*_gold_paths(lake, own), lake.quarantine(own), lake.marker("gold", table)]
+            paths += [*_gold_paths(lake, own), lake.gold_quarantine(own)]
+            paths += [lake.marker("gold", table)]
     others = (path for name in gold for path in _gold_paths(lake, name))
     # The gold tables and quarantines above are among them.
     return list(dict.fromkeys([*paths, *others]))

@@ -12,6 +12,9 @@ from databricks_pipelines import NAMES, Recorder, databricks_pipelines, execute
 from pyspark import pipelines as open_source
 from pyspark.sql import SparkSession
 
+from tidemark.errors import ConfigError
+from tidemark.metadata import config_digest
+
 PROJECT = Path(__file__).parents[2]
 FILES = sorted((PROJECT / "dlt").rglob("*.py"))
 DELETE = "_operation = 'delete'"
@@ -24,10 +27,10 @@ CHANGES = (
 @pytest.fixture
 def set_conf(spark: SparkSession) -> Iterator[Callable[..., None]]:
     """Set the pipeline's configuration."""
-    names = ["lake", "config", "source"]
+    names = ["lake", "config", "source", "config_digest"]
 
-    def set_(lake: str, config: Path, source: str) -> None:
-        for name, value in zip(names, (lake, str(config), source), strict=True):
+    def set_(lake: str, config: Path, source: str, digest: str = "") -> None:
+        for name, value in zip(names, (lake, str(config), source, digest), strict=True):
             spark.conf.set(f"tidemark.{name}", value)
 
     yield set_
@@ -123,6 +126,17 @@ def test_each_kind_of_expectation_and_a_business_order_reach_databricks(
     assert flow["track_history_column_list"] == ["price"]
     assert "struct(`changed at`, _sequence)" in str(flow["sequence_by"])
     assert not recorder.named("append_flow")  # nothing is dropped, so nothing is kept
+
+
+def test_metadata_that_is_not_what_was_deployed_declares_nothing(
+    tmp_path: Path, set_conf: Callable[..., None]
+) -> None:
+    (tmp_path / "shop.yaml").write_text("source: {connection: c}\ntables: {A: {key: k}}\n")
+    set_conf("/lake", tmp_path, "shop", "0" * 64)
+    with pytest.raises(ConfigError, match="deploy the bundle"):
+        _load()
+    set_conf("/lake", tmp_path, "shop", config_digest(tmp_path))
+    assert _load([PROJECT / "dlt" / "scd.py"]).calls == []
 
 
 def test_the_flow_beside_the_view_takes_what_the_view_leaves_out(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from small_view import write_view
 
 from tidemark.errors import PipelineError
 from tidemark.layout import Lake
@@ -79,7 +80,7 @@ def home(spark: SparkSession, tmp_path: Path) -> Iterator[Home]:
     config.write_text(CONFIG)
     pipeline = tmp_path / "dlt"
     shutil.copytree(PIPELINE, pipeline, ignore=shutil.ignore_patterns("__pycache__"))
-    (pipeline / "views" / "spotify.py").rename(pipeline / "views" / "music.py")
+    write_view(pipeline, "music")
     yield Home(spark, Lake(str(tmp_path / "lake")), config, pipeline)
     assert not spark.catalog.listTables()  # views of one run are not seen by the next
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
+from small_view import write_view
 
 from tidemark.errors import LakeError, PipelineError
 from tidemark.lake_tables import scan, table_names
@@ -63,6 +64,8 @@ class Home:
     def __post_init__(self) -> None:
         (self.folder / "rules").mkdir(parents=True)
         self.rule("")
+        shutil.copytree(PIPELINE, self.folder / "dlt")
+        write_view(self.folder / "dlt", "spotify")
         (self.folder / "spotify.yaml").write_text(CONFIG)
         self.lake = Lake(str(self.folder / "lake"))
         self.store = LocalStore(self.folder / "lake")
@@ -95,7 +98,7 @@ class Home:
 
     def gold(self, lake: Lake, tables: Sequence[str]) -> PipelineReport:
         self.spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
-        report = run_gold(lake.root, self.source, PIPELINE, tables, beside=lake.beside)
+        report = run_gold(lake.root, self.source, self.folder / "dlt", tables, beside=lake.beside)
         if report.failure:
             raise report.failure
         return report

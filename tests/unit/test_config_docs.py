@@ -16,15 +16,18 @@ from tidemark.metadata.durations import format_duration, parse_duration
 from tidemark.metadata.problems import field_names
 from tidemark.metadata.source import Alerts, Endpoint, Source, TaskPolicy
 from tidemark.metadata.table import Defaults, Gold, Table
+from tidemark.metadata.views import View, ViewTable
 
 PAGE = Path(__file__).parents[2] / "docs" / "config.md"
-MODELS: list[tuple[tuple[str, ...], type[BaseModel]]] = [
+MODELS: list[tuple[tuple[Any, ...], type[BaseModel]]] = [
     ((), Source),
     (("source",), Endpoint),
     (("alerts",), Alerts),
     (("tasks",), TaskPolicy),
     (("tables", "DimUser"), Table),
     (("tables", "DimUser", "gold"), Gold),
+    (("views", "streams"), View),
+    (("views", "streams", "tables", 1), ViewTable),
 ]
 EXAMPLES = [
     ((*place, name), example)
@@ -51,14 +54,18 @@ def test_every_example_file_of_the_page_is_valid(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("place", "example"), EXAMPLES, ids=str)
 def test_every_field_has_a_description_and_a_valid_example(
-    tmp_path: Path, place: tuple[str, ...], example: str
+    tmp_path: Path, place: tuple[Any, ...], example: str
 ) -> None:
     assert example is not None
     user = {"key": "user_id", "cursor": "updated_at", "gold": {"scd": 2}}
     config: dict[str, Any] = {"source": {"connection": "c"}, "alerts": {}, "tasks": {}}
     config["tables"] = {"DimUser": user}
+    joined = {"alias": "t", "match": {"user_id": "s.user_id"}, "columns": ["user_id"]}
+    tables = [{"table": "dim_user", "alias": "s"}, {"table": "dim_user"} | joined]
+    if place[0] == "views":
+        config["views"] = {"streams": {"tables": tables}}
     *parents, name = place
-    at = config
+    at: Any = config
     for part in parents:
         at = at[part]
     at[name] = yaml.safe_load(example)

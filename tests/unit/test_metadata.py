@@ -315,3 +315,18 @@ def test_a_wrong_maintenance_is_named(tmp_path: Path, fields: str, text: str) ->
     (problem,) = problems(tmp_path, table(f"maintenance: {{{fields}}}"))
     assert problem.startswith("table DimUser: field 'maintenance.")
     assert text in problem
+
+
+@pytest.mark.parametrize(
+    "predicate",
+    ["x = 'note''s note'", "note(x) > 0", "x.note > 0", "CAST(x AS date) > date '2020-01-01'", "d"],
+)
+def test_what_only_looks_like_an_excluded_column_is_taken(tmp_path: Path, predicate: str) -> None:
+    text = f"""{SOURCE}tables:
+  DimUser:
+    key: user_id
+    cursor: updated_at
+    columns: {{exclude: [note, date], mask: {{name: hmac}}}}
+    gold: {{scd: 2, track: [name], expect: {{a: "{predicate}"}}}}
+""".replace("spotify_sql}", "spotify_sql, mask_connection: k}")
+    assert load(tmp_path, text).tables["DimUser"].gold

@@ -93,6 +93,12 @@ BAD_TABLES = [
     ("gold: {scd: 1, track: [x]}", "field 'gold.track' is ['x'], which needs history; write scd"),
     (f"{GOLD}, track: x}}", "field 'gold.track' is 'x' (text), but must be a list such as [a, b]"),
     (f"{GOLD}, name: dim user}}", "field 'gold.name' is 'dim user', which is no folder name"),
+    (f"{GOLD}, track: [note, x]}}, columns: {{exclude: [NOTE]}}", (
+     "field 'columns' is {'exclude': ['NOTE']}, but gold.track names 'note', which must then be")),
+    (f"{GOLD}, expect: {{a: length(note) > 1}}}}, columns: {{exclude: [note]}}", (
+     "field 'columns' is {'exclude': ['note']}, but gold.expect.a names 'note', which must then")),
+    (f"{GOLD}, expect_or_fail: {{a: \"`a``b` > 1\"}}}}, columns: {{exclude: ['a`b']}}", (
+     "field 'columns' is {'exclude': ['a`b']}, but gold.expect_or_fail.a names 'a`b', which")),
     (f"{GOLD}, expect_or_drop: [x]}}", "field 'gold.expect_or_drop' is ['x'] (a list), but must"),
     (f"{GOLD}, expect_or_drop: {{a: ''}}}}", "field 'gold.expect_or_drop.a' is '', which is empty"),
     (f"{GOLD}, expect_or_drop: {{a: 5}}}}", "field 'gold.expect_or_drop.a' is 5 (a whole number)"),

@@ -23,6 +23,7 @@ from tidemark.metadata.rule_names import rule_names
 from tidemark.metadata.source import Alerts, Databricks, Endpoint, Reconcile, Source, TaskPolicy
 from tidemark.metadata.table import Defaults, Gold, Table, snake_case
 from tidemark.metadata.types import BronzeLayout, Mask, Strategy
+from tidemark.metadata.views import View, ViewTable, view_problems
 from tidemark.metadata.yaml_file import read_yaml
 from tidemark.suggestions import did_you_mean
 
@@ -41,6 +42,8 @@ __all__ = [
     "Strategy",
     "Table",
     "TaskPolicy",
+    "View",
+    "ViewTable",
     "config_digest",
     "load_all",
     "load_source",
@@ -77,6 +80,7 @@ def load_source(path: Path, rules_folder: Path | None = None) -> Source:
         found = problems_of(error, Source)
         problems += [p for p in found if defaults_are_good or not _is_missing_cursor(p)]
     problems += clashes(_raw_claims(raw.get("tables"), path))
+    problems += view_problems(source.views, source.tables.values()) if source else []
     if source is None or problems:
         raise config_error(path, problems, document.lines)
     return source

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from tidemark.metadata.types import CLOSED, Mask, Text, Texts
 
+# They stand in predicates also where they are no column: CAST(x AS date), EXTRACT(day FROM x).
+_WORDS_OF_SQL = re.compile(
+    "date|timestamp|time|interval|string|binary|boolean|int|integer|bigint|double|float|decimal|"
+    "(year|quarter|month|week|day|hour|minute|second)s?|and|or|not|in|is|null|true|false|like|"
+    "between|case|when|then|else|end|as|from",
+    re.IGNORECASE,
+)
 SIDE = "_text"  # behind a column's name: the column that holds it as text
 
 
@@ -57,10 +65,26 @@ class Columns(BaseModel):
         """Give the first of some columns that the lake would not hold as it is; None: none."""
         return _first({*self.exclude, *self.mask}, names)
 
+    def first_excluded(self, names: Iterable[str]) -> str | None:
+        """Give the first of some columns that is not read; None: all are."""
+        return _first(self.exclude, names)
+
     @property
     def needs_key(self) -> bool:
         """Whether a key for `hmac` is needed."""
         return "hmac" in self.mask.values()
+
+
+def named_in(predicate: str) -> set[str]:
+    """Give the names in a SQL predicate that can't be anything but columns.
+
+    What is quoted as text, called as a function or a field of something else is none, nor is a word
+    that SQL itself uses for a type or a part of a date.
+    """
+    plain = re.sub(r"'(?:[^']|'')*'", "''", predicate)
+    found = re.findall(r"(?<![\w.`])(?:`((?:[^`]|``)+)`|([A-Za-z_]\w*)\b(?!\s*[('.]))", plain)
+    names = {quoted.replace("``", "`") or word for quoted, word in found}
+    return {name for name in names if not _WORDS_OF_SQL.fullmatch(name)}
 
 
 def _first(names: Iterable[str], others: Iterable[str]) -> str | None:

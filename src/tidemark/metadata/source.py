@@ -19,11 +19,13 @@ from tidemark.metadata.types import (
     ConnectionId,
     Duration,
     Events,
+    FolderName,
     Schedule,
     Text,
     Texts,
     Timeout,
 )
+from tidemark.metadata.views import View
 from tidemark.suggestions import did_you_mean
 
 
@@ -207,6 +209,12 @@ class Source(BaseModel):
         min_length=1,
         description="The tables to ingest: the name in the source, then the table's fields.",
         examples=["{DimUser: {key: user_id, cursor: updated_at}}"],
+    )
+    views: dict[FolderName, View] = Field(
+        default_factory=dict,
+        description="Views over gold's tables: the name, unique among gold's, then the view's "
+        "fields.",
+        examples=["{users: {tables: [{table: dim_user, alias: u, columns: [user_name]}]}}"],
     )
 
     @field_validator("tables")

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from tidemark.metadata.columns import Columns
+from tidemark.metadata.columns import Columns, named_in
 from tidemark.metadata.maintenance import Maintenance
 from tidemark.metadata.problems import FILLED
 from tidemark.metadata.types import (
@@ -94,6 +94,15 @@ class Gold(BaseModel):
             if twice is not None and other != info.field_name:
                 raise ValueError(f"but {other!r} has a {twice!r} too; give one another name")
         return value
+
+    @property
+    def columns_named(self) -> dict[str, tuple[str, ...]]:
+        """The columns that gold needs, as far as they can be told, by what names them."""
+        named = {"gold.track": self.track}
+        for kind in ("expect", "expect_or_drop", "expect_or_fail"):
+            for name, predicate in getattr(self, kind).items():
+                named[f"gold.{kind}.{name}"] = tuple(sorted(named_in(predicate)))
+        return named
 
     @field_validator("track")
     @classmethod
@@ -252,6 +261,10 @@ class Table(BaseModel):
                     f"but {hidden!r} is its {what}, by which rows are told apart or ordered: it "
                     "can be neither excluded nor masked"
                 )
+        # A masked column still changes where its value does; one that is not read never does.
+        for what, names in gold.columns_named.items() if gold else ():
+            if left_out := value.first_excluded(names):
+                raise ValueError(f"but {what} names {left_out!r}, which must then be read")
         return value
 
     @field_validator("initial_ranges")

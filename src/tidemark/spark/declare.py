@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
 from tidemark.layout import Lake
-from tidemark.metadata import Source, load_source, source_file
+from tidemark.metadata import Source, load_source, require_config, source_file
 from tidemark.pending import has_only_appends
 from tidemark.spark.change_flow import ChangeFlow
 from tidemark.spark.expectations import Kind, quarantined
@@ -164,10 +164,11 @@ def pipeline_source() -> Source:
     """Return the metadata that the pipeline runs for: ``tidemark.source`` in ``tidemark.config``.
 
     Raises:
-        ConfigError: The metadata is wrong.
+        ConfigError: The metadata is wrong, or not what ``tidemark.config_digest`` says.
     """
     conf = SparkSession.active().conf
     folder, name = str(conf.get("tidemark.config")), str(conf.get("tidemark.source"))
+    require_config(Path(folder), str(conf.get("tidemark.config_digest", "")))
     return load_source(source_file(Path(folder), name))
 
 
