@@ -169,7 +169,7 @@ def places(lake: Lake, table: Table, *, gold_is_behind: bool, databricks: bool) 
     yield changes
     if table.gold and not databricks:
         yield replace(current, path=lake.gold(table.gold.name))
-        for path in (lake.auxiliary(table.gold.name), lake.quarantine(table.gold.name)):
+        for path in (lake.auxiliary(table.gold.name), lake.gold_quarantine(table.gold.name)):
             yield Place(path, vacuum=wish.vacuum)
 
 
