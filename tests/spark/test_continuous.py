@@ -6,16 +6,21 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
+from unittest.mock import patch
 
 import pytest
 from pyspark.sql import SparkSession
 from tiny_lake import KEYS, TinyLake, artist, user
 
 from tidemark.errors import PipelineError
-from tidemark.layers_lock import streamed_by
+from tidemark.layers_lock import as_the_stream, streamed_by
+from tidemark.layout import Lake
+from tidemark.metadata import load_source
 from tidemark.pending import silver_pending
-from tidemark.spark.continuous import Stream, run_stream
-from tidemark.storage import open_store
+from tidemark.spark.continuous import Stream, follow, run_stream
+from tidemark.spark.silver import TableResult
+from tidemark.storage import LocalStore, open_store
 
 
 def until(is_so: Callable[[], bool], seconds: float = 180) -> None:
@@ -67,3 +72,31 @@ def test_a_stream_follows_bronze_and_a_run_leaves_it_its_tables(
     assert left == [["DimUser"]]
     assert streamed_by(lake.lake, "DimArtist") is None
     assert lake.run("DimArtist")["DimArtist"].batches == 0
+
+
+def test_a_stream_waits_for_a_rebuild_and_yields_to_another_stream(tmp_path: Path) -> None:
+    path = tmp_path / "shop.yaml"
+    path.write_text("source: {connection: c}\ntables: {A: {key: k, processing: continuous}}\n")
+    source, lake, store = load_source(path), Lake(str(tmp_path)), LocalStore(tmp_path)
+    store.write("bronze/A/A_20260101T000000000000Z.parquet", b"")
+    said: list[str] = []
+    stop = threading.Event()
+
+    def say(text: str) -> None:
+        said.append(text)
+        stop.set()
+
+    # Neither comes to a session of Spark.
+    stream = Stream(cast("Any", None), str(tmp_path), source, tmp_path, 0.01, stop, say)
+    with as_the_stream(lake, "A"):
+        assert follow(stream, ["A"]) == 1
+    assert "A: process" in said[0]
+    assert "is following its bronze already; end that stream first" in said[0]
+    stop.clear()
+    with patch("tidemark.spark.continuous.run_silver", as_in_a_rebuild):
+        assert follow(stream, ["A"]) == 0
+    assert said[1:] == ["shop: a rebuild is at work"]
+
+
+def as_in_a_rebuild(*_: object, **__: object) -> dict[str, TableResult]:
+    raise PipelineError("shop: a rebuild is at work")
