@@ -105,15 +105,15 @@ def refuse(name: str, facts: Row, expectations: Expectations) -> None:
             one of them.
     """
     broken = [
-        f"expectation {each!r} ({predicate}) is not met by {facts[f'failed {each}']} rows, such as "
-        f"{facts[f'example {each}']}"
+        f"expectation {each!r} ({predicate}) is not met by {facts[f'failed {each}']} rows, "
+        f"such as {facts[f'example {each}']}"
         for each, predicate in expectations.fail.items()
         if facts[f"failed {each}"]
     ]
     if broken:
         message = (
             f"{name}: {'; '.join(broken)}; nothing of this batch was applied. Correct the "
-            "expectation, or name it under expect_or_drop to go on without such rows"
+            "predicate, or name it under expect_or_drop to go on without such rows"
         )
         raise PipelineError(message)
 

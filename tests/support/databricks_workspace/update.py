@@ -46,7 +46,8 @@ def _reset(lake: Lake, source: Source) -> None:
     for table in source.tables.values():
         if table.gold:
             name = table.gold.name
-            for path in (lake.gold(name), lake.auxiliary(name), lake.checkpoint("gold", name)):
+            own = (lake.gold(name), lake.gold_quarantine(name), lake.auxiliary(name))
+            for path in (*own, lake.checkpoint("gold", name)):
                 shutil.rmtree(lake.url(path), ignore_errors=True)
 
 
