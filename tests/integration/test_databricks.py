@@ -172,7 +172,8 @@ def test_other_metadata_than_deployed_is_refused_until_the_bundle_is_deployed(
     assert "deploy the bundle" in world.why(ended.run_id, "silver")
     assert "deploy the bundle" in world.why(ended.run_id, "gold")
     world.deploy()
-    ended = world.dag.run()
+    with world.home.dag() as parsed_anew:
+        ended = parsed_anew.run()
     assert ended.state == "success", world.report(ended.run_id)
     report = world.report(ended.run_id)
     assert report.dropped == {"dim_artist": {"real": 1}}
