@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from tidemark.metadata import View
 from tidemark.spark.business_views import view_sql
-from tidemark.spark.declare import pipeline_source
+from tidemark.spark.declare import has_changes, pipeline_source
 
 SOURCE = pipeline_source()
 
@@ -23,5 +23,8 @@ def declare(name: str, view: View) -> None:
         return SparkSession.active().sql(view_sql(view, SOURCE))
 
 
-for each, declared in SOURCE.views.items():
-    declare(each, declared)
+there = {t.gold.name for t in SOURCE.tables.values() if t.gold and has_changes(t.lake_name)}
+for each, view in SOURCE.views.items():
+    if all(table.table in there for table in view.tables):
+        declare(each, view)
+        there.add(each)

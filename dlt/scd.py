@@ -16,12 +16,15 @@ from tidemark.spark.declare import (
     expect_all,
     expect_all_or_drop,
     expect_all_or_fail,
+    has_changes,
     keep_dropped,
     pipeline_source,
     read_changes,
 )
 
 DELETE = "_operation = 'delete'"
+# Databricks forgets deletes after two days; a file replayed later would bring their rows back.
+REMEMBER_DELETES = {"pipelines.cdc.tombstoneGCThresholdInSeconds": str(10 * 365 * 86_400)}
 BOOKKEEPING = ["_operation", "_source_sequence", "_digest", "_run_id"]
 
 
@@ -57,7 +60,11 @@ def declare_changes(table: Table, gold: Gold) -> None:
 
 def declare_history(table: Table, gold: Gold) -> None:
     """Declare how a table's changes become its rows, or its history."""
-    dp.create_streaming_table(gold.name, comment=f"{table.lake_name}, SCD type {gold.scd}")
+    dp.create_streaming_table(
+        gold.name,
+        comment=f"{table.lake_name}, SCD type {gold.scd}",
+        table_properties=REMEMBER_DELETES if gold.scd == 1 else None,
+    )
     own = f"`{gold.sequence_by}`"
     create_auto_cdc_flow(
         target=gold.name,
@@ -77,6 +84,6 @@ def declare_history(table: Table, gold: Gold) -> None:
 
 
 for each in pipeline_source().tables.values():
-    if each.gold:
+    if each.gold and has_changes(each.lake_name):
         declare_changes(each, each.gold)
         declare_history(each, each.gold)

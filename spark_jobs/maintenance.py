@@ -27,7 +27,7 @@ def main() -> int:
     source = load_source(source_file(args.config, args.source))
     spark = build_session(f"tidemark maintenance {args.source}", lake_root=args.lake)
     tables = [name for name in args.tables.split(",") if name]
-    pipeline = None if tables else Path(__file__).resolve().parent.parent / "dlt"
+    pipeline = None if tables else Path(sys.argv[0]).resolve().parent.parent / "dlt"  # no __file__
     results = run_maintenance(
         spark, args.lake, source, tables, pipeline=pipeline, dry_run=args.dry_run
     )
@@ -43,4 +43,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Not by `sys.exit(0)`: on Databricks any exit may count as a failure.
+    if failed := main():
+        sys.exit(failed)

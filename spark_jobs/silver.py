@@ -75,7 +75,7 @@ def _follow(spark: SparkSession, source: Source, args: argparse.Namespace) -> in
 
 
 def _arguments() -> argparse.Namespace:
-    rules = Path(__file__).resolve().parent / "rules"
+    rules = Path(sys.argv[0]).resolve().parent / "rules"  # Databricks knows no __file__
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lake", required=True, help="the lake's folder or URL")
     parser.add_argument("--config", required=True, type=Path, help="folder of the metadata files")
@@ -102,4 +102,6 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Not by `sys.exit(0)`: on Databricks any exit may count as a failure.
+    if failed := main():
+        sys.exit(failed)

@@ -16,6 +16,7 @@ from tidemark.published import bronze_files, file_name
 from tidemark.storage import Store
 
 _YOUNG = 10  # Delta writes a checkpoint then, and may forget older commits
+_LOOK_BACK = 50  # commits; a maintenance makes some, none of them with rows
 # What Delta and Databricks call the commits of a maintenance: they bring no row, and take none.
 _TIDYING = {"OPTIMIZE", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES", "CLUSTER BY"}
 
@@ -98,7 +99,7 @@ def _is_gold_pending(store: Store, lake: Lake, table: str) -> bool:
 
 
 def _only_tidied(store: Store, lake: Lake, table: str, done: int, version: int) -> bool:
-    if not done < version <= done + _YOUNG:
+    if not done < version <= done + _LOOK_BACK:
         return False
     log = f"{lake.changes(table)}/_delta_log"
     commits = (store.read(f"{log}/{number:020}.json") for number in range(done + 1, version + 1))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
@@ -18,8 +18,9 @@ from tidemark.layout import Lake
 from tidemark.storage import Store
 
 # `waiting` for somebody; `dismissed`: its rows are not wanted, or came by another read; `rescued`:
-# replayed with values that do not fit, as it would be again when silver is built anew.
-Decision = Literal["waiting", "dismissed", "rescued"]
+# replayed with values that do not fit, as it would be again when silver is built anew; `absent`:
+# not in bronze for now. A stream passes over what it has met, so one that comes back waits again.
+Decision = Literal["waiting", "dismissed", "rescued", "absent"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def held_files(store: Store, lake: Lake, table: str) -> dict[str, Held]:
         if not lake.beside:
             return {}
         before = held_files(store, replace(lake, beside=""), table)
-        return {name: held for name, held in before.items() if held.decision != "waiting"}
+        return {n: h for n, h in before.items() if h.decision in {"dismissed", "rescued"}}
     try:
         return {name: Held(**value) for name, value in json.loads(content.data).items()}
     except (ValueError, TypeError, AttributeError) as error:
@@ -67,6 +68,21 @@ def held_files(store: Store, lake: Lake, table: str) -> dict[str, Held]:
 def waiting(held: Mapping[str, Held]) -> dict[str, Held]:
     """Give those of which nobody has decided anything, by name."""
     return {name: h for name, h in sorted(held.items()) if h.decision == "waiting"}
+
+
+def seen(held: Mapping[str, Held], files: Collection[str]) -> dict[str, Held]:
+    """Note which files are gone from bronze, and which have come back to it.
+
+    Args:
+        held: What is in quarantine.
+        files: The names that lie in bronze.
+    """
+    there = {n: replace(h, decision="waiting") for n, h in held.items() if h.decision == "absent"}
+    gone = {n: replace(h, decision="absent") for n, h in (waiting(held) | there).items()}
+    return {
+        **{name: there.get(name, h) for name, h in held.items() if name in files},
+        **{name: h for name, h in gone.items() if name not in files},
+    }
 
 
 def hold(held: Mapping[str, Held], reasons: Mapping[str, str]) -> dict[str, Held]:

@@ -47,10 +47,17 @@ def test_what_is_done_about_the_run_of_a_token(life_cycle: str, result: str, ste
 
 
 def test_a_token_is_a_dag_runs_own_and_short_enough() -> None:
-    names = {token(dag, run, n) for dag in "ab" for run in ("r1", "r2") for n in (0, 1)}
-    assert len(names) == 8
+    names = {
+        token(job, lake, dag, run, n)
+        for job in (1, 2)
+        for lake in ("abfss://dev", "abfss://prod")
+        for dag in "ab"
+        for run in ("r1", "r2")
+        for n in (0, 1)
+    }
+    assert len(names) == 32
     assert {len(name) for name in names} == {64}
-    assert token("a", "r1", 0) == token("a", "r1", 0)
+    assert token(1, "l", "a", "r1", 0) == token(1, "l", "a", "r1", 0)
 
 
 @pytest.mark.parametrize(

@@ -98,5 +98,36 @@ def test_a_stream_waits_for_a_rebuild_and_yields_to_another_stream(tmp_path: Pat
     assert said[1:] == ["shop: a rebuild is at work"]
 
 
+@pytest.mark.parametrize(("local", "left", "looks"), [(True, ["A"], 2), (False, ["A"], 1)])
+def test_where_no_run_can_take_a_table_that_is_left_the_stream_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local: bool, left: list[str], looks: int
+) -> None:
+    source, store = load_source(_two_tables(tmp_path)), LocalStore(tmp_path)
+    for name in "AB":
+        store.write(f"bronze/{name}/{name}_20260101T000000000000Z.parquet", b"")
+    stop, asked = threading.Event(), list[list[str]]()
+
+    def run(_s: object, _l: str, _m: object, names: list[str], *_: object, **__: object) -> Any:
+        asked.append(names)
+        if len(asked) == looks:
+            stop.set()
+        quarantined = {"A": ("a.parquet",)}
+        return {n: TableResult(quarantined=quarantined.get(n, ())) for n in names}
+
+    monkeypatch.setattr("tidemark.spark.continuous.run_silver", run)
+    if not local:  # as in Azure, where no lock shows that the table is free
+        monkeypatch.setattr("tidemark.spark.continuous.LocalStore", type("Elsewhere", (), {}))
+    stream = Stream(cast("Any", None), str(tmp_path), source, tmp_path, 0.01, stop, str)
+    assert run_stream(stream, ["A", "B"]) == left
+    assert asked == [["A", "B"], ["B"]][:looks]
+
+
+def _two_tables(folder: Path) -> Path:
+    path = folder / "shop.yaml"
+    tables = "A: {key: k, processing: continuous}, B: {key: k, processing: continuous}"
+    path.write_text(f"source: {{connection: c}}\ntables: {{{tables}}}\n")
+    return path
+
+
 def as_in_a_rebuild(*_: object, **__: object) -> dict[str, TableResult]:
     raise PipelineError("shop: a rebuild is at work")

@@ -17,6 +17,7 @@ from tidemark.metadata import config_digest
 
 PROJECT = Path(__file__).parents[2]
 FILES = sorted((PROJECT / "dlt").rglob("*.py"))
+TABLES = ("DimUser", "DimArtist", "DimTrack", "DimDate", "FactStream")
 DELETE = "_operation = 'delete'"
 CHANGES = (
     "TIMESTAMP '2026-01-05' _sequence, '{operation}' _operation, CAST(NULL AS STRING) "
@@ -45,14 +46,22 @@ def _load(files: list[Path] = FILES) -> Recorder:
     return recorder
 
 
+def _lake(spark: SparkSession, folder: Path, *tables: str) -> Path:
+    """Make a lake in which silver has something of some tables."""
+    for table in tables:
+        rows = spark.sql(f"SELECT 1 id, {CHANGES.format(operation='insert')}")
+        rows.write.format("delta").save(f"{folder}/silver/{table}_changes")
+    return folder
+
+
 def _judged(rule: str) -> str:
     return f"coalesce(({DELETE} OR ({rule})), false)"
 
 
 def test_every_file_declares_the_sample_as_databricks_documents_it(
-    set_conf: Callable[..., None],
+    spark: SparkSession, set_conf: Callable[..., None], tmp_path: Path
 ) -> None:
-    set_conf("/lake", PROJECT / "config", "spotify")
+    set_conf(str(_lake(spark, tmp_path, *TABLES)), PROJECT / "config", "spotify")
     recorder = _load()
     keys = {
         "dim_user": ("user_id", "DimUser", 2),
@@ -81,6 +90,10 @@ def test_every_file_declares_the_sample_as_databricks_documents_it(
         **{name: f"{table}, SCD type {scd}" for name, (_, table, scd) in keys.items()},
         **{f"{name}_quarantine": f"What the expectations of {name} dropped" for name in keys},
     }
+    forget = "pipelines.cdc.tombstoneGCThresholdInSeconds"
+    for table in recorder.named("create_streaming_table"):
+        scd = keys.get(table["name"], (None, None, None))[2]
+        assert (forget in table.get("table_properties", {})) == (scd == 1)
     assert recorder.named("append_flow") == [
         {"target": f"{name}_quarantine", "name": f"{name}_quarantine_flow"} for name in keys
     ]
@@ -100,8 +113,18 @@ def test_every_file_declares_the_sample_as_databricks_documents_it(
     }  # fmt: skip
 
 
+def test_a_table_of_which_silver_has_nothing_holds_up_no_other(
+    spark: SparkSession, set_conf: Callable[..., None], tmp_path: Path
+) -> None:
+    set_conf(str(_lake(spark, tmp_path, "DimUser", "DimTrack")), PROJECT / "config", "spotify")
+    recorder = _load([PROJECT / "dlt" / "scd.py", PROJECT / "dlt" / "business_views.py"])
+    flows = recorder.named("create_auto_cdc_flow")
+    assert [flow["target"] for flow in flows] == ["dim_user", "dim_track"]
+    assert not recorder.named("materialized_view")  # it joins a table that is not there yet
+
+
 def test_each_kind_of_expectation_and_a_business_order_reach_databricks(
-    tmp_path: Path, set_conf: Callable[..., None]
+    spark: SparkSession, tmp_path: Path, set_conf: Callable[..., None]
 ) -> None:
     (tmp_path / "shop.yaml").write_text(
         "source: {connection: c}\n"
@@ -115,7 +138,7 @@ def test_each_kind_of_expectation_and_a_business_order_reach_databricks(
         "      expect: {a: price > 0}\n"
         "      expect_or_fail: {b: line > 0}\n"
     )
-    set_conf("/lake", tmp_path, "shop")
+    set_conf(str(_lake(spark, tmp_path, "Line")), tmp_path, "shop")
     recorder = _load([PROJECT / "dlt" / "scd.py"])
     assert recorder.expectations["line_changes"] == {
         "expect": {"a": _judged("price > 0")},

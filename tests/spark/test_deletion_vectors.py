@@ -32,6 +32,16 @@ from tidemark.spark.history import events_of
 from tidemark.spark.silver_merge import Batch, SilverTable, ranked, write_batch
 
 MANY = 600
+
+
+def test_on_databricks_nobody_looks_into_the_lake_past_spark(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "17.3")
+    session: Any = None  # whatever would be asked of it fails
+    enable_when_large(session, "abfss://silver@account.dfs.core.windows.net/DimUser")
+
+
 FAR = dt.datetime(9999, 12, 31, 23, 59, 59, 999999, dt.UTC)
 SCD1 = ChangeFlow(
     target="dim_user",

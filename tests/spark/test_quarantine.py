@@ -69,6 +69,10 @@ def test_broken_files_are_put_aside_and_end_as_if_they_had_come_in_time(
                  "tidemark replay spotify --table DimArtist"):  # fmt: skip
         assert part in result.error
     assert lake.current("DimArtist", *columns) == [(1, "a", 1), (3, "c 4", 4)]
+    # Moved away it fails no run; brought back, it is not taken for one that was merged.
+    elsewhere = halved.rename(tmp_path / halved.name)
+    assert list(lake.run("DimArtist")["DimArtist"].quarantined) == [rotten.name]
+    elsewhere.rename(halved)
     # It stays so, also without anything new, until somebody decides; and rows go on.
     lake.publish("DimArtist", 5, [artist(4, "d")])
     again = lake.run("DimArtist")["DimArtist"]

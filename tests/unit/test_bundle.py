@@ -135,6 +135,7 @@ def test_every_source_has_its_pipeline(bundle: Bundle) -> None:
         pipeline = bundle.pipelines[f"gold_{name}"]
         assert pipeline["name"] == f"{bundle.prefix}tidemark_{name}_gold"
         assert pipeline["configuration"] == {
+            "pipelines.numUpdateRetryAttempts": "0",
             "spark.sql.session.timeZone": "UTC",
             "tidemark.lake": GIVEN["lake"],
             "tidemark.config": f"{FILES}/config",

@@ -215,6 +215,23 @@ def test_a_gold_table_must_not_be_named_like_the_view_of_anothers_changes(
     assert all(isinstance(s, Source) for s in load_all(tmp_path / "config").values())
 
 
+@pytest.mark.parametrize("kind", ["table", "view"])
+def test_a_view_is_no_other_files_gold_table_or_view(tmp_path: Path, kind: str) -> None:
+    view = "views: {Wide: {tables: [{table: a, alias: a, columns: [k]}]}}\n"
+    write(
+        tmp_path,
+        f"{SOURCE}tables: {{A: {{key: k, cursor: c, gold: {{scd: 1}}}}}}\n{view}",
+        "one.yaml",
+    )
+    name = "wide" if kind == "table" else "b"
+    table = f"{SOURCE}tables: {{B: {{key: k, cursor: c, gold: {{scd: 1, name: {name}}}}}}}\n"
+    also = view.replace("Wide", "wide").replace("table: a", "table: b") if kind == "view" else ""
+    write(tmp_path, table + also, "two.yaml")
+    text = str(load_all(tmp_path / "config")["two"])
+    assert "the folder 'gold/Wide' is view Wide's in" in text
+    assert f"field '{'views.wide' if kind == 'view' else 'gold.name'}'" in text
+
+
 def test_a_broken_file_leaves_the_others_alone(tmp_path: Path) -> None:
     write(tmp_path, "tables: [", "broken.yaml")
     write(tmp_path, SOURCE + USER, "good.yml")

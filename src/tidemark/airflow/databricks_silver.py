@@ -43,12 +43,14 @@ def next_step(state: RunState) -> Step:
     return "repair"
 
 
-def token(dag_id: str, run_id: str, number: int) -> str:
+def token(job_id: int, lake: str, dag_id: str, run_id: str, number: int) -> str:
     """Give the idempotency token of a Dag run's silver, of at most 64 characters.
 
-    The same for each attempt of the task: Databricks then gives the run that there is.
+    The same for each attempt of the task: Databricks then gives the run that there is. Another for
+    another job or lake: a workspace may serve several Airflows, whose runs have the same names.
     """
-    return hashlib.sha256(f"{dag_id}\0{run_id}\0silver\0{number}".encode()).hexdigest()
+    facts = (str(job_id), lake, dag_id, run_id, "silver", str(number))
+    return hashlib.sha256("\0".join(facts).encode()).hexdigest()
 
 
 class SilverRun(DatabricksRunNowOperator):
@@ -143,7 +145,11 @@ class SilverRun(DatabricksRunNowOperator):
                 self._record(context, path)
                 return None
             asked = payload["job_parameters"] | {"tables": ",".join(left), "report": f"lake:{path}"}
-            named = {"idempotency_token": token(ti.dag_id, ti.run_id, number)}
+            named = {
+                "idempotency_token": token(
+                    payload["job_id"], settings.lake.root, ti.dag_id, ti.run_id, number
+                )
+            }
             started = self._hook.run_now(payload | named | {"job_parameters": asked})
             run = self._settled(started)
             step = next_step(RunState(**run["state"]))

@@ -10,6 +10,8 @@ from typing import Literal
 from tidemark.metadata.problems import Problem
 from tidemark.metadata.source import Source
 
+VIEW = "view"
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -50,11 +52,13 @@ def table_claims(file: Path, table: str, lake_name: str, gold_name: str | None) 
 
 
 def source_claims(source: Source) -> Iterator[Claim]:
-    """Yield the folders of all tables of a source: what it shares with other sources."""
+    """Yield the folders of a source's tables and views: what it shares with other sources."""
     for table in source.tables.values():
         gold_name = table.gold.name if table.gold else None
         claims = table_claims(source.path, table.name, table.lake_name, gold_name)
         yield from (claim for claim in claims if claim.kind == "folder")
+    for view in source.views:
+        yield Claim(f"gold/{view}", source.path, view, VIEW, view)
 
 
 def clashes(claims: Iterable[Claim], taken: Iterable[Claim] = ()) -> list[Problem]:
@@ -75,7 +79,7 @@ def clashes(claims: Iterable[Claim], taken: Iterable[Claim] = ()) -> list[Proble
 
 
 def _problem(claim: Claim, owner: Claim) -> Problem:
-    whose = f"table {owner.table}'s"
+    whose = f"{'view' if owner.field == VIEW else 'table'} {owner.table}'s"
     if owner.file != claim.file:
         whose += f" in {owner.file}"
     rule = (
@@ -83,8 +87,8 @@ def _problem(claim: Claim, owner: Claim) -> Problem:
         if claim.kind == "folder"
         else "gold names a view of each table's changes like the table, with '_changes' behind it"
     )
-    text = (
-        f"is {claim.value!r}, but the {claim.kind} {owner.claimed!r} is {whose} already; {rule}: "
-        f"give one of the tables another {claim.field}"
-    )
+    text = f"is {claim.value!r}, but the {claim.kind} {owner.claimed!r} is {whose} already; {rule}"
+    if claim.field == VIEW:
+        return Problem(("views", claim.table), f"{text}: give one of them another name")
+    text += f": give one of the tables another {claim.field}"
     return Problem(("tables", claim.table, *claim.field.split(".")), text)

@@ -36,7 +36,7 @@ from pyspark.sql.types import (
 from tidemark.errors import PipelineError
 from tidemark.layout import PUBLISHED, Lake, sequence_of
 from tidemark.published import file_name, names_in_bronze
-from tidemark.quarantine import held_files, hold, keep, waiting
+from tidemark.quarantine import held_files, hold, keep, seen, waiting
 from tidemark.spark.databricks import auto_loader
 from tidemark.spark.engine import is_databricks
 from tidemark.spark.rules import column
@@ -106,9 +106,8 @@ def stream_schema(spark: SparkSession, store: Store, lake: Lake, table: str) -> 
     files = _bronze_files(store, lake, table)
     names = frozenset(map(file_name, files))
     before = held_files(store, lake, table)
-    # Who moves a file away has decided about it.
-    held = {name: h for name, h in before.items() if name in names}
-    met = known.files | (held.keys() - waiting(held).keys())
+    held = seen(before, names)
+    met = known.files | (before.keys() - waiting(before).keys())
     new = {path: url for path, url in files.items() if file_name(path) not in met}
     if new:
         columns, refused = _union(spark, store, lake, table, new, known.columns)

@@ -21,7 +21,7 @@ from tidemark.layout import Lake
 from tidemark.metadata import Source
 from tidemark.pending import silver_pending
 from tidemark.spark.silver import TableResult, run_silver
-from tidemark.storage import open_store
+from tidemark.storage import LocalStore, open_store
 
 # Attempts of a table, one after the other, before the stream leaves it to the Dag's runs.
 ATTEMPTS = 3
@@ -74,6 +74,8 @@ def run_stream(stream: Stream, tables: Collection[str]) -> list[str]:
                     stream.say(f"{name}: left to the Dag's next run, which tells of it")
                     given_up.append(name)
                     locks.pop(name).close()
+                    if not isinstance(open_store(lake.root), LocalStore):
+                        return given_up  # no run takes it while it is continuous: end, and be seen
             stream.stop.wait(stream.every)
     return given_up
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, cast
 
 from pyspark import pipelines
+from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
@@ -26,6 +27,13 @@ from tidemark.storage import open_store
 if TYPE_CHECKING:
     from tidemark.spark.graph import Graph
 
+# What Spark and Delta call a path that does not exist, or holds no table.
+_NOT_THERE = {
+    "DELTA_MISSING_DELTA_TABLE",
+    "DELTA_PATH_DOES_NOT_EXIST",
+    "DELTA_TABLE_NOT_FOUND",
+    "PATH_NOT_FOUND",
+}
 Query = TypeVar("Query", bound=Callable[[], DataFrame])
 
 
@@ -170,6 +178,25 @@ def pipeline_source() -> Source:
     folder, name = str(conf.get("tidemark.config")), str(conf.get("tidemark.source"))
     require_config(Path(folder), str(conf.get("tidemark.config_digest", "")))
     return load_source(source_file(Path(folder), name))
+
+
+def has_changes(table: str) -> bool:
+    """Tell whether silver has anything of a table yet, by its name in the lake.
+
+    Databricks fails an update as a whole that would stream from nowhere, and so would the one table
+    hold up the others. The runner of open source is told which tables there are.
+    """
+    if _databricks() is None:
+        return True
+    spark = SparkSession.active()
+    lake = Lake(str(spark.conf.get("tidemark.lake")))
+    try:
+        spark.read.format("delta").load(lake.url(lake.changes(table))).schema  # noqa: B018  it looks
+    except AnalysisException as error:
+        if error.getCondition() in _NOT_THERE:
+            return False
+        raise
+    return True
 
 
 def read_changes(table: str) -> DataFrame:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
 
+from tidemark.spark.engine import is_databricks
 from tidemark.spark.rules import quoted
 from tidemark.spark.session import bytes_in
 
@@ -30,6 +31,8 @@ def enable_when_large(session: SparkSession, path: str) -> None:
         session: The session.
         path: URL of a Delta table; nothing is done where there is none.
     """
+    if is_databricks():
+        return  # which decides by itself, and lets nobody but Spark look into the lake
     if bytes_in(session, path) < NEGLIGIBLE_BYTES or not DeltaTable.isDeltaTable(session, path):
         return
     table = DeltaTable.forPath(session, path)

@@ -26,8 +26,6 @@ from tidemark.metadata import Source, Table
 from tidemark.pending import gold_pending
 from tidemark.spark.engine import is_databricks
 from tidemark.spark.explain import explained
-from tidemark.spark.graph import Graph
-from tidemark.spark.pipeline import load_pipeline
 from tidemark.spark.rules import quoted
 from tidemark.storage import Store, open_store
 
@@ -140,7 +138,7 @@ def run_maintenance(
     jobs: dict[str, Callable[[], Iterable[Place]]]
     jobs = {t.lake_name: partial(_places, store, lake, t) for t in chosen}
     if pipeline is not None and not is_databricks():
-        jobs[VIEWS] = lambda: _views(load_pipeline(spark, lake, source, pipeline), lake)
+        jobs[VIEWS] = partial(_views, spark, lake, source, pipeline)
     with as_maintenance(lake, source.name):
         work = _Work(spark, store, lake, dry_run)
         return {name: work.maintained(name, job) for name, job in jobs.items()}
@@ -245,8 +243,11 @@ def _places(store: Store, lake: Lake, table: Table) -> Iterable[Place]:
     return places(lake, table, gold_is_behind=behind, databricks=is_databricks())
 
 
-def _views(graph: Graph, lake: Lake) -> Iterable[Place]:
-    return [Place(lake.gold(name), vacuum=_DEFAULT_RETENTION) for name in graph.views]
+def _views(spark: SparkSession, lake: Lake, source: Source, pipeline: Path) -> Iterable[Place]:
+    from tidemark.spark.pipeline import load_pipeline  # noqa: PLC0415  Databricks lacks what it imports
+
+    views = load_pipeline(spark, lake, source, pipeline).views
+    return [Place(lake.gold(name), vacuum=_DEFAULT_RETENTION) for name in views]
 
 
 @dataclass(frozen=True)
