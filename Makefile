@@ -32,7 +32,7 @@ BUNDLE = PATH="$(CURDIR)/$(BIN):$$PATH" BUNDLE_VAR_config_digest=$$($(BIN)/tidem
 # $(call need,program,what brings it)
 need = command -v $(1) > /dev/null || { echo "$(1) is missing: $(2)" >&2; exit 1; }
 
-.PHONY: help setup demo ui env test lint lock docs soak bench wheel cli bundle deploy image login push rollout clean
+.PHONY: help setup demo ui env test lint lock docs soak bench wheel cli bundle deploy run image login push rollout clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | \
@@ -94,6 +94,11 @@ deploy: $(READY) ## jobs, pipelines, config/ and the wheel to TARGET (dev)
 	@$(call need,databricks,make cli)
 	@$(BUNDLE) deploy -t $(TARGET)
 	@echo "a pipeline that keeps its cluster, as in development mode, keeps the old wheel: stop it once"
+
+run: $(READY) ## JOB of the bundle, once, in TARGET (dev): maintenance, silver_stream
+	@$(call need,databricks,make cli)
+	@test -n "$(JOB)" || { echo "say make run JOB=maintenance" >&2; exit 2; }
+	@$(BUNDLE) run -t $(TARGET) $(JOB)
 
 image: ## the image of Airflow with the Dags, IMAGE (tidemark:local)
 	@$(call need,docker,install Docker)

@@ -51,8 +51,8 @@ locals {
     bi_schema       = { who = "bi", on = "schema gold", may = ["USE_SCHEMA", "SELECT"] }
   }
   groups = {
-    silver = databricks_group.role["silver"].display_name
-    gold   = databricks_group.role["gold"].display_name
+    silver = var.silver_group
+    gold   = var.gold_group
     bi     = var.bi_group
   }
 }

@@ -31,14 +31,8 @@ resource "databricks_service_principal" "run" {
   display_name   = azuread_application.run.display_name
 }
 
-# Rights go to groups, so that silver and gold can run as two principals without another grant.
-resource "databricks_group" "role" {
-  for_each     = toset(["silver", "gold"])
-  display_name = "${local.stem}_${each.key}"
-}
-
-resource "databricks_group_member" "run" {
-  for_each  = databricks_group.role
-  group_id  = each.value.id
-  member_id = databricks_service_principal.run.id
+# Airflow's workers start the jobs and the pipelines.
+resource "databricks_service_principal" "ingest" {
+  application_id = azurerm_user_assigned_identity.ingest.client_id
+  display_name   = azurerm_user_assigned_identity.ingest.name
 }

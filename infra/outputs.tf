@@ -15,6 +15,7 @@ output "bundle_variables" {
   description = "For `databricks bundle deploy`: BUNDLE_VAR_<name>."
   value = {
     run_as             = azuread_application.run.client_id
+    airflow            = azurerm_user_assigned_identity.ingest.client_id
     service_credential = databricks_credential.files.name
     lake               = join(";", [for layer in ["bronze", "silver", "gold"] : "${layer}=${local.urls[layer]}"])
   }

@@ -32,7 +32,7 @@ resource "azurerm_storage_account" "lake" {
   network_rules {
     default_action             = "Deny"
     bypass                     = ["AzureServices"]
-    virtual_network_subnet_ids = var.allowed_subnets
+    virtual_network_subnet_ids = concat(var.allowed_subnets, var.serverless_subnets)
     # Unity Catalog's own way in, by the connectors' identities.
     dynamic "private_link_access" {
       for_each = azurerm_databricks_access_connector.this

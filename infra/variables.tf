@@ -49,6 +49,16 @@ variable "catalog" {
   type        = string
 }
 
+variable "silver_group" {
+  description = "The account's group of what builds silver. A workspace's own group gets no right in Unity Catalog."
+  type        = string
+}
+
+variable "gold_group" {
+  description = "The account's group of what builds gold."
+  type        = string
+}
+
 variable "bi_group" {
   description = "The account's group of those who read gold."
   type        = string
@@ -62,6 +72,18 @@ variable "admin_group" {
 variable "allowed_subnets" {
   description = "Ids of the subnets of Airflow's workers and of the workspace; the storage account lets nobody else in."
   type        = list(string)
+}
+
+variable "serverless_subnets" {
+  description = "Ids of the subnets that the workspace's network connectivity configuration names: serverless pipelines come from there."
+  type        = list(string)
+  default     = []
+}
+
+variable "admin_addresses" {
+  description = "Public addresses, or ranges of them, from which people set the vault's secrets."
+  type        = list(string)
+  default     = []
 }
 
 variable "sql_server" {

@@ -13,5 +13,6 @@ resource "azurerm_key_vault" "connections" {
     default_action             = "Deny"
     bypass                     = "AzureServices"
     virtual_network_subnet_ids = var.allowed_subnets
+    ip_rules                   = var.admin_addresses
   }
 }

@@ -118,12 +118,14 @@ def _values(
     if missing := sorted(set(declared) - set(values)):
         message = f"no value assigned to required variable {missing[0]}"
         raise ValueError(message)
-    return {f"var.{variable}": value for variable, value in values.items()} | {
+    own_values = {
         "bundle.name": document["bundle"]["name"],
         "bundle.target": name,
         "workspace.file_path": FILES,
         "workspace.current_user.short_name": USER,
     }
+    resolved = _resolved(values, own_values, "variables")
+    return own_values | {f"var.{variable}": value for variable, value in resolved.items()}
 
 
 def _resolved(value: Any, values: Mapping[str, Any], where: str) -> Any:

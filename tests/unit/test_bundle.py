@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from bundle import FILES, PROJECT, Bundle, load_bundle, references
+from bundle import FILES, PROJECT, USER, Bundle, load_bundle, references
 
 from tidemark.metadata import config_digest, load_all
 
@@ -87,6 +87,21 @@ def test_each_target_has_its_own_catalog_and_prefix() -> None:
         "qa": "production",
         "prod": "production",
     }
+
+
+def test_developers_do_not_write_each_others_tables() -> None:
+    dev, prod = load_bundle("dev", GIVEN), load_bundle("prod", GIVEN)
+    assert dev.pipelines["gold_spotify"]["schema"] == f"{USER}_gold"
+    assert prod.pipelines["gold_spotify"]["schema"] == "gold"
+    for bundle, schema in ((dev, f"{USER}_silver"), (prod, "silver")):
+        for job in bundle.jobs.values():
+            (cluster,) = job["job_clusters"]
+            assert cluster["new_cluster"]["spark_env_vars"]["TIDEMARK_SILVER_SCHEMA"] == schema
+
+
+def test_airflow_may_run_what_it_does_not_own() -> None:
+    qa = load_bundle("qa", GIVEN | {"airflow": "client-id"})
+    assert qa.target["permissions"] == [{"level": "CAN_RUN", "service_principal_name": "client-id"}]
 
 
 def test_in_production_a_service_principal_runs_it() -> None:
