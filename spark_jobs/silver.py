@@ -16,10 +16,10 @@ from pyspark.sql import SparkSession
 
 from tidemark.metadata import Source, load_source, require_config, source_file
 from tidemark.spark.continuous import Stream, follow
+from tidemark.spark.registration import registered
 from tidemark.spark.replay import rebuilt, run_replay
 from tidemark.spark.session import build_session
 from tidemark.spark.silver import TableResult, failure, run_silver, write_report
-from tidemark.spark.unity_catalog import register_tables
 
 
 def main() -> int:
@@ -31,10 +31,9 @@ def main() -> int:
     if args.continuous:
         return _follow(spark, source, args)
     results = _results(spark, source, args)
-    write_report(results, args.report, args.lake)
-    done = [name for name, result in results.items() if result.status == "done"]
     if not args.beside:
-        register_tables(spark, args.lake, source, done)
+        results = registered(spark, args.lake, source, results)
+    write_report(results, args.report, args.lake)
     for name, r in results.items():
         print(f"{name}: {r.rows_in} rows read, {r.rows} changes, {r.status}, {r.seconds:.1f} s")
     if error := failure(results):

@@ -59,7 +59,8 @@ for name in given["--tables"].split(","):
         mark_silver_done(store, lake, name, bronze_snapshot(store, lake, name))
 report = given["--report"].removeprefix("lake:")
 store.write(report, json.dumps({{"tables": tables}}).encode())
-sys.exit(1 if FAILS else 0)
+if FAILS:
+    sys.exit(1)
 """
 
 
@@ -235,6 +236,34 @@ def test_a_throttled_api_is_waited_for_as_long_as_it_says_and_starts_one_run(
     assert (datetime.now(UTC) - begin).total_seconds() > 6
     assert [c.status for c in workspace.calls if c.path.endswith("run-now")] == [429, 429, 200]
     assert all(fault.times == 0 for fault in workspace.faults)
+
+
+@pytest.mark.parametrize(("other", "tries"), [("spotify", 2), ("shop", 1)])
+def test_no_run_is_started_beside_one_that_is_still_at_work_on_the_source(
+    workspace: Workspace, write: Write, other: str, tries: int
+) -> None:
+    configure(write, tasks={"retries": 1, "retry_delay": "1s"})
+    deploy(workspace)
+    workspace.held.set()
+    jobs, others = workspace.jobs, list[int]()
+    job = next(i for i, j in jobs.jobs.items() if j["settings"]["name"] == "tidemark_silver")
+    given = {"source": other, "report": "lake:_tidemark/runs/spotify/another/_silver.0.json"}
+    for _ in range(25):  # so many that the first is on the list's second page
+        others.append(jobs.run_now({"job_id": job, "job_parameters": given})["run_id"])
+        given = given | {"source": "third"}
+
+    def release() -> None:
+        wait_until(lambda: len(workspace.asked("GET", "runs/list")) > 1, 60, lambda: "not asked")
+        for run_id in others:
+            jobs.cancel({"run_id": run_id})
+        workspace.held.clear()
+
+    in_the_background(release)
+    _, states = run(MOMENT)
+    assert states["silver"] == "success"
+    assert len(workspace.asked("POST", "run-now")) == 1
+    asked = [call for call in workspace.asked("GET", "runs/list") if "page_token" not in call.body]
+    assert len(asked) == tries
 
 
 def test_a_start_whose_answer_was_lost_is_no_second_run(workspace: Workspace) -> None:

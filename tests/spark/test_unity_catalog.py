@@ -17,7 +17,8 @@ from tidemark.errors import ConfigError
 from tidemark.lake_access import LakeAccess
 from tidemark.layout import joined_roots
 from tidemark.metadata import Source, load_source
-from tidemark.spark import unity_catalog
+from tidemark.spark import registration, unity_catalog
+from tidemark.spark.silver import TableResult
 from tidemark.spark.unity_catalog import register_tables, statement, use_service_credential
 from tidemark.storage import LocalStore
 
@@ -102,6 +103,35 @@ def test_without_a_table_that_is_done_nothing_is_registered(source: Source) -> N
     session = Session()
     assert register_tables(session, ROOT, source, []) == []  # type: ignore[arg-type]
     assert session.created == []
+
+
+def test_a_table_that_the_catalog_refuses_has_failed_and_stays_pending(
+    source: Source, there: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registration, "open_store", lambda _root: there)
+    for name in ("DimUser", "SalesOrderLine"):
+        there.write(f"_tidemark/markers/silver/{name}.json", b"{}")
+
+    class Refusing(Session):
+        def sql(self, text: str) -> None:
+            raise PermissionError("CREATE TABLE on schema silver")
+
+    before = {
+        "DimUser": TableResult(rows=3),
+        "SalesOrderLine": TableResult(rows=1),  # it has no folder yet, so nothing to register
+        "Other": TableResult(status="failed", error="Other: its own reason"),
+    }
+    session: Any = Refusing()
+    after = registration.registered(session, ROOT, source, before)
+    assert after == before | {"DimUser": after["DimUser"]}
+    assert (after["DimUser"].status, after["DimUser"].rows) == ("failed", 3)
+    assert "not in the catalog: DimUser: PermissionError: CREATE TABLE" in str(
+        after["DimUser"].error
+    )
+    assert there.names("_tidemark/markers/silver") == ["SalesOrderLine.json"]
+    session = Session()
+    assert registration.registered(session, ROOT, source, before) == before
+    assert len(session.created) == 2
 
 
 # --- the credential

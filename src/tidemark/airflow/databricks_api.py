@@ -25,7 +25,7 @@ _CALLS = 6
 _LONGEST_WAIT = 60
 # A workspace that asks for more than this is not waited for: the task's retry will.
 _LONGEST_TOLD = 300
-_EVENTS_A_PAGE = 250
+_EVENTS_A_PAGE, _RUNS_A_PAGE = 250, 24  # as many as the API gives
 _OF_THE_CALL = {400, 401, 403, 404, 409}
 DEPLOY = "deploy the bundle (`databricks bundle deploy`) from the metadata that Airflow has"
 
@@ -48,6 +48,16 @@ class Workspace(DatabricksHook):
     def __init__(self, connection: str) -> None:
         super().__init__(databricks_conn_id=connection, retry_limit=_CALLS, caller="tidemark")
         self.retry_args["wait"] = told_wait
+
+    def active_runs(self, job_id: int) -> Iterator[dict[str, Any]]:
+        """Read the runs of a job that have not ended, with the parameters that they were given."""
+        asked: dict[str, Any] = {"job_id": job_id, "active_only": True, "limit": _RUNS_A_PAGE}
+        while True:
+            answer = self._do_api_call(("GET", "2.2/jobs/runs/list"), asked)
+            yield from answer.get("runs", ())
+            if not answer.get("next_page_token"):
+                return
+            asked["page_token"] = answer["next_page_token"]
 
     def pipeline(self, pipeline_id: str) -> dict[str, Any]:
         """Get a pipeline: its specification, its state, its latest updates."""

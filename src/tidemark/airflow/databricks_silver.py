@@ -137,6 +137,7 @@ class SilverRun(DatabricksRunNowOperator):
             payload["job_parameters"]["tables"].split(","),
             open_store(settings.lake.root),
         )
+        self._refuse_beside(payload, f"lake:{settings.lake.run_folder(ti.dag_id, ti.run_id)}/")
         # Each attempt leaves one used-up token behind at the most.
         for number in range(ti.try_number + 1):
             path = _report_path(settings.lake, ti.dag_id, ti.run_id, number)
@@ -159,6 +160,22 @@ class SilverRun(DatabricksRunNowOperator):
                 return run, path
         message = f"silver: {', '.join(left)}: each run of the job that was started ended at once"
         raise AirflowException(message)
+
+    def _refuse_beside(self, payload: dict[str, Any], ours: str) -> None:
+        """Start nothing beside a run that an earlier Dag run did not wait for to its end.
+
+        Raises:
+            AirflowException: There is one. Transient: the retry finds it ended.
+        """
+        for run in self._hook.active_runs(payload["job_id"]):
+            given = {p["name"]: p.get("value", "") for p in run.get("job_parameters", ())}
+            same = given.get("source") == payload["job_parameters"]["source"]
+            if same and not given.get("report", "").startswith(ours):
+                message = (
+                    f"silver: run {run['run_id']} of another Dag run is still at work on this "
+                    f"source: {run.get('run_page_url', '')}; it is waited for, or cancel it there"
+                )
+                raise AirflowException(message)
 
     def _settled(self, run_id: int) -> dict[str, Any]:
         """Get a run that is not just ending: a task that was cleared has its run cancelled."""

@@ -20,6 +20,7 @@ from tidemark.layers_lock import as_the_stream
 from tidemark.layout import Lake
 from tidemark.metadata import Source
 from tidemark.pending import silver_pending
+from tidemark.spark.registration import registered
 from tidemark.spark.silver import TableResult, run_silver
 from tidemark.storage import LocalStore, open_store
 
@@ -107,7 +108,8 @@ def _looked(stream: Stream, lake: Lake, tables: list[str]) -> dict[str, TableRes
         if not names:
             return {}
         root, source = stream.lake_root, stream.source
-        return run_silver(stream.spark, root, source, names, stream.rules, streaming=True)
+        done = run_silver(stream.spark, root, source, names, stream.rules, streaming=True)
+        return registered(stream.spark, root, source, done)
     except (PipelineError, LakeUnavailable) as error:
         stream.say(f"{error}")  # a rebuild, or a storage that does not answer: wait
         return {}

@@ -19,6 +19,7 @@ _PARAMETERS = {
     "spark_submit_params": list, "python_named_params": dict, "dbt_commands": list,
     "pipeline_params": dict, "sql_params": dict, "performance_target": str,
 }  # fmt: skip
+_RUNS_LISTED = 24
 # As Databricks runs a Python task, by the reports of those who met it: no `__file__`, and an exit
 # that counts as a failure whatever its code.
 _AS_A_TASK = """
@@ -150,6 +151,25 @@ class Jobs:
         }
         history = {"repair_history": [_repair(attempt) for attempt in run.attempts]}
         return shown | (history if asked.get("include_history") else {})
+
+    def list_runs(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        fields = {"job_id": int, "active_only": bool, "limit": int, "page_token": str}
+        asked = checked(body, fields)
+        if not 1 <= asked.get("limit", 20) <= _RUNS_LISTED:
+            raise refuse(f"limit must be between 1 and {_RUNS_LISTED}")
+        shown = [self.get({"run_id": run_id}) for run_id in sorted(self.runs, reverse=True)]
+        active = asked.get("active_only", False)
+        found = [
+            run
+            for run in shown
+            if run["job_id"] == asked.get("job_id", run["job_id"])
+            and not (active and "result_state" in run["state"])
+        ]
+        first = int(asked.get("page_token", 0))
+        page = found[first : first + asked.get("limit", 20)]
+        rest = first + len(page) < len(found)
+        token = {"next_page_token": str(first + len(page))} if rest else {}
+        return {"runs": page, "has_more": rest, **token} if page else {"has_more": False}
 
     def get_output(self, body: Mapping[str, Any]) -> dict[str, Any]:
         run_id = checked(body, {"run_id": int}, "run_id")["run_id"]

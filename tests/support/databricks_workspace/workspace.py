@@ -153,6 +153,7 @@ class Workspace:
         routes: dict[tuple[str, str], Callable[..., Any]] = {
             ("GET", f"{_JOBS}/list"): jobs.list,
             ("POST", f"{_JOBS}/run-now"): jobs.run_now,
+            ("GET", f"{_JOBS}/runs/list"): jobs.list_runs,
             ("GET", f"{_JOBS}/runs/get"): jobs.get,
             ("GET", f"{_JOBS}/runs/get-output"): jobs.get_output,
             ("POST", f"{_JOBS}/runs/cancel"): jobs.cancel,
