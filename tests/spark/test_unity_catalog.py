@@ -114,7 +114,7 @@ def test_a_table_that_the_catalog_refuses_has_failed_and_stays_pending(
 
     class Refusing(Session):
         def sql(self, text: str) -> None:
-            raise PermissionError("CREATE TABLE on schema silver")
+            raise PermissionError(text)
 
     before = {
         "DimUser": TableResult(rows=3),

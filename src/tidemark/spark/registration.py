@@ -30,14 +30,14 @@ def registered(
         The results. A table that the catalog refuses has failed, and stays pending: the next run
         finds nothing to merge, and registers it.
     """
-    lake, after = Lake(lake_root), dict(results)
+    lake, store, after = Lake(lake_root), open_store(lake_root), dict(results)
     for name, result in results.items():
         if result.status != "done":
             continue
         try:
             register_tables(session, lake_root, source, [name])
         except Exception as error:  # noqa: BLE001  one table's failure is never another's
-            open_store(lake_root).remove(lake.marker("silver", name))
+            store.remove(lake.marker("silver", name))
             reason = f"its rows are in silver, but not in the catalog: {explained(name, error)}"
             after[name] = replace(result, status="failed", error=f"{name}: {reason}")
     return after
