@@ -82,4 +82,8 @@ def test_a_file_that_is_no_parquet_is_held_and_an_outage_holds_nothing(
     # Who moves it away has decided.
     (tmp_path / "bronze" / "DimUser" / name).rename(tmp_path / name)
     assert bronze_stream.stream_schema(spark, store, lake, "DimUser").held == frozenset()
-    assert held_files(store, lake, "DimUser") == {}
+    assert held_files(store, lake, "DimUser")[name].decision == "absent"
+    # A stream passes over what it has met: back again, it waits again.
+    (tmp_path / name).rename(tmp_path / "bronze" / "DimUser" / name)
+    assert bronze_stream.stream_schema(spark, store, lake, "DimUser").held == {name}
+    assert held_files(store, lake, "DimUser") == held

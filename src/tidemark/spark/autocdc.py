@@ -206,7 +206,8 @@ def _require(events: Events, target: Target, table: str) -> None:
         message = (
             f"{target.flow.target}: {table} is gone, but not the stream's checkpoint, so that the "
             f"changes read before would be lost; remove {target.table}, its _quarantine, "
-            f"{target.auxiliary} and the checkpoint together, and run again: all is built anew from silver"
+            f"{target.auxiliary} and the checkpoint together, and run again: all is built anew "
+            "from silver"
         )
         raise PipelineError(message)
 

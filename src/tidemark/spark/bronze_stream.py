@@ -120,7 +120,9 @@ def stream_schema(spark: SparkSession, store: Store, lake: Lake, table: str) -> 
     if new:
         # Last: what silver has not met is judged again.
         write_schema(store, lake, table, known)
-    return replace(known, files=names, new=frozenset(map(file_name, new)), held=frozenset(held))
+    return replace(
+        known, files=names, new=frozenset(map(file_name, new)), held=frozenset(held.keys() & names)
+    )
 
 
 def file_schema(spark: SparkSession, store: Store, lake: Lake, table: str, path: str) -> StructType:
