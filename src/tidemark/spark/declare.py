@@ -189,7 +189,7 @@ def has_changes(table: str) -> bool:
     if _databricks() is None:
         return True
     spark = SparkSession.active()
-    lake = Lake(str(spark.conf.get("tidemark.lake")))
+    lake = _lake(spark)
     try:
         spark.read.format("delta").load(lake.url(lake.changes(table))).schema  # noqa: B018  it looks
     except AnalysisException as error:
@@ -202,7 +202,7 @@ def has_changes(table: str) -> bool:
 def read_changes(table: str) -> DataFrame:
     """Stream every distinct change of a table, by its name in the lake (``tidemark.lake``)."""
     spark = SparkSession.active()
-    lake = Lake(str(spark.conf.get("tidemark.lake")), str(spark.conf.get("tidemark.beside", "")))
+    lake = _lake(spark)
     reader = spark.readStream.format("delta")
     if _databricks() is None and has_only_appends(open_store(lake.root), lake, table):
         # The commits one by one give the same rows as the snapshot that a stream begins with, for
@@ -210,6 +210,11 @@ def read_changes(table: str) -> DataFrame:
         reader = reader.option("startingVersion", 0)
     # Nothing of the business: it is there only where a value did not fit once.
     return reader.load(lake.url(lake.changes(table))).drop("_rescued_data")
+
+
+def _lake(spark: SparkSession) -> Lake:
+    conf = spark.conf
+    return Lake(str(conf.get("tidemark.lake")), str(conf.get("tidemark.beside", "")))
 
 
 def _expect(kind: Kind, expectations: Mapping[str, str]) -> Callable[[Query], Query]:
