@@ -24,7 +24,7 @@ BENCHES := $(subst copy,copy_to_bronze,$(subst parse,dag_parse,$(or $(filter $(N
 TARGET ?= dev
 IMAGE ?= tidemark:local
 RELEASE ?= airflow
-DATABRICKS_CLI := 0.260.0
+DATABRICKS_CLI := 0.267.0
 
 # It builds the wheel by `uv build`, which lies beside Python.
 BUNDLE = PATH="$(CURDIR)/$(BIN):$$PATH" BUNDLE_VAR_config_digest=$$($(BIN)/tidemark digest) databricks bundle
@@ -95,10 +95,10 @@ deploy: $(READY) ## jobs, pipelines, config/ and the wheel to TARGET (dev)
 	@$(BUNDLE) deploy -t $(TARGET)
 	@echo "a pipeline that keeps its cluster, as in development mode, keeps the old wheel: stop it once"
 
-run: $(READY) ## JOB of the bundle, once, in TARGET (dev): maintenance, silver_stream
+run: $(READY) ## JOB of the bundle, once, in TARGET (dev), with PARAMS: maintenance, replay, silver_stream
 	@$(call need,databricks,make cli)
 	@test -n "$(JOB)" || { echo "say make run JOB=maintenance" >&2; exit 2; }
-	@$(BUNDLE) run -t $(TARGET) $(JOB)
+	@$(BUNDLE) run -t $(TARGET) $(JOB) $(if $(PARAMS),--params '$(PARAMS)')
 
 image: ## the image of Airflow with the Dags, IMAGE (tidemark:local)
 	@$(call need,docker,install Docker)

@@ -5,12 +5,11 @@ Runs unchanged on Databricks and, by `tidemark.spark.pipeline`, on open-source S
 
 from __future__ import annotations
 
-from pyspark import pipelines as dp
 from pyspark.sql import DataFrame, SparkSession
 
 from tidemark.metadata import View
 from tidemark.spark.business_views import view_sql
-from tidemark.spark.declare import has_changes, pipeline_source
+from tidemark.spark.declare import materialized_view, pipeline_source
 
 SOURCE = pipeline_source()
 
@@ -18,13 +17,14 @@ SOURCE = pipeline_source()
 def declare(name: str, view: View) -> None:
     """Declare a view, kept as a table."""
 
-    @dp.materialized_view(name=name, comment=view.comment or f"View of {SOURCE.name}'s gold tables")
+    @materialized_view(
+        name=name,
+        comment=view.comment or f"View of {SOURCE.name}'s gold tables",
+        reads=[each.table for each in view.tables],
+    )
     def rows() -> DataFrame:
         return SparkSession.active().sql(view_sql(view, SOURCE))
 
 
-there = {t.gold.name for t in SOURCE.tables.values() if t.gold and has_changes(t.lake_name)}
 for each, view in SOURCE.views.items():
-    if all(table.table in there for table in view.tables):
-        declare(each, view)
-        there.add(each)
+    declare(each, view)

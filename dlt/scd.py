@@ -16,10 +16,10 @@ from tidemark.spark.declare import (
     expect_all,
     expect_all_or_drop,
     expect_all_or_fail,
-    has_changes,
     keep_dropped,
     pipeline_source,
     read_changes,
+    tables_there,
 )
 
 DELETE = "_operation = 'delete'"
@@ -83,7 +83,9 @@ def declare_history(table: Table, gold: Gold) -> None:
     )
 
 
-for each in pipeline_source().tables.values():
-    if each.gold and has_changes(each.lake_name):
+SOURCE = pipeline_source()
+there = tables_there(SOURCE)
+for each in SOURCE.tables.values():
+    if each.gold and each.gold.name in there:
         declare_changes(each, each.gold)
         declare_history(each, each.gold)

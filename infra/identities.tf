@@ -17,18 +17,21 @@ resource "azurerm_databricks_access_connector" "this" {
   }
 }
 
-# What jobs and pipelines run as: `run_as` of the bundle.
+# What runs what the bundle deploys: the jobs as `silver`, the pipelines as `gold`.
 resource "azuread_application" "run" {
-  display_name = "${local.stem}-run"
+  for_each     = toset(["silver", "gold"])
+  display_name = "${local.stem}-${each.key}"
 }
 
 resource "azuread_service_principal" "run" {
-  client_id = azuread_application.run.client_id
+  for_each  = azuread_application.run
+  client_id = each.value.client_id
 }
 
 resource "databricks_service_principal" "run" {
-  application_id = azuread_application.run.client_id
-  display_name   = azuread_application.run.display_name
+  for_each       = azuread_application.run
+  application_id = each.value.client_id
+  display_name   = each.value.display_name
 }
 
 # Airflow's workers start the jobs and the pipelines.

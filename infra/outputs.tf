@@ -14,7 +14,8 @@ output "ingest_identity" {
 output "bundle_variables" {
   description = "For `databricks bundle deploy`: BUNDLE_VAR_<name>."
   value = {
-    run_as             = azuread_application.run.client_id
+    silver_principal   = azuread_application.run["silver"].client_id
+    gold_principal     = azuread_application.run["gold"].client_id
     airflow            = azurerm_user_assigned_identity.ingest.client_id
     service_credential = databricks_credential.files.name
     lake               = join(";", [for layer in ["bronze", "silver", "gold"] : "${layer}=${local.urls[layer]}"])

@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tidemark.metadata import load_source, source_file
+from tidemark.metadata import load_source, require_config, source_file
 from tidemark.spark.maintenance import failure, run_maintenance, write_report
 from tidemark.spark.session import build_session
 
@@ -23,7 +23,11 @@ def main() -> int:
     parser.add_argument("--tables", default="", help="lake names, by commas; empty: all")
     parser.add_argument("--report", default="", help="where to write the report; lake:… there")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    parser.add_argument(
+        "--config-digest", default="", help="what `tidemark digest` says where it was deployed from"
+    )
     args = parser.parse_args()
+    require_config(args.config, args.config_digest)
     source = load_source(source_file(args.config, args.source))
     spark = build_session(f"tidemark maintenance {args.source}", lake_root=args.lake)
     tables = [name for name in args.tables.split(",") if name]

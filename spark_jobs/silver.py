@@ -48,9 +48,9 @@ def _results(
     tables = [name for name in args.tables.split(",") if name]
     if args.replay:
         files = [name for name in args.files.split(",") if name]
-        return run_replay(
-            spark, args.lake, source, tables, args.rules, files=files, rescue=args.rescue
-        )
+        tables = tables or [table.lake_name for table in source.tables.values()]
+        rescue = args.rescue == "true"
+        return run_replay(spark, args.lake, source, tables, args.rules, files=files, rescue=rescue)
     results = run_silver(spark, args.lake, source, tables, args.rules, beside=args.beside)
     if not args.beside:
         return results
@@ -92,8 +92,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--every", type=float, default=10, help="with it: seconds between looks")
     parser.add_argument("--replay", action="store_true", help="merge what waits in quarantine")
     parser.add_argument("--files", default="", help="with --replay: these files, not all")
-    parser.add_argument(
-        "--rescue", action="store_true", help="with --replay: files too whose columns contradict"
+    parser.add_argument(  # a job's parameter is a text
+        "--rescue",
+        nargs="?",
+        choices=("true", "false"),
+        const="true",
+        default="false",
+        help="with --replay: files too whose columns contradict",
     )
     parser.add_argument("--beside", default="", help="folder of the lake to build in instead")
     parser.add_argument("--rules", type=Path, default=rules)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pyspark import pipelines as dp
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
+
+from tidemark.spark.declare import materialized_view
 
 spark = SparkSession.active()
 SUMS = ["streams", "listeners", "listen_seconds"]
@@ -25,7 +26,10 @@ def played(streams: DataFrame, *by: str) -> DataFrame:
     )
 
 
-@dp.materialized_view(comment="How often, by how many and for how long each track was played")
+@materialized_view(
+    comment="How often, by how many and for how long each track was played",
+    reads=["dim_track", "fact_stream"],
+)
 def track_popularity() -> DataFrame:
     """One row per current track; a track that nobody played has 0."""
     tracks = current("dim_track").select("track_id", "track_name", "artist_id")
@@ -33,7 +37,10 @@ def track_popularity() -> DataFrame:
     return tracks.join(streams, "track_id", "left").fillna(0, SUMS)
 
 
-@dp.materialized_view(comment="How often, by how many and for how long each artist was played")
+@materialized_view(
+    comment="How often, by how many and for how long each artist was played",
+    reads=["dim_artist", "dim_track", "fact_stream"],
+)
 def artist_popularity() -> DataFrame:
     """One row per artist; one that nobody played has 0, and so has one without tracks."""
     own = current("dim_track").select("track_id", "artist_id")
@@ -44,7 +51,10 @@ def artist_popularity() -> DataFrame:
     return joined.fillna(0, ["tracks", *SUMS])
 
 
-@dp.materialized_view(comment="What was played on each day, by kind of device")
+@materialized_view(
+    comment="What was played on each day, by kind of device",
+    reads=["fact_stream"],
+)
 def user_engagement() -> DataFrame:
     """One row per day (UTC) and kind of device on which something was played."""
     streams = spark.read.table("fact_stream").withColumn("day", sf.to_date("stream_timestamp"))
@@ -53,7 +63,10 @@ def user_engagement() -> DataFrame:
     return sums.withColumn("seconds_per_listener", each)
 
 
-@dp.materialized_view(comment="Albums, derived from the current tracks")
+@materialized_view(
+    comment="Albums, derived from the current tracks",
+    reads=["dim_track"],
+)
 def dim_albums() -> DataFrame:
     """One row per artist and album name; tracks without an album are in none."""
     tracks = current("dim_track").where("album_name IS NOT NULL")

@@ -105,6 +105,10 @@ class Lake:
         """Give the checkpoint folder of a table's stream into a layer."""
         return self._built(f"{_INTERNAL}/checkpoints/{layer}/{name}")
 
+    def begun_batch(self, name: str) -> str:
+        """Give the file that says by which rules gold judges the batch that it has begun last."""
+        return f"{self.checkpoint('gold', name)}/_begun.json"
+
     def stream_schema(self, table: str) -> str:
         """Give the file that names the bronze files which silver's stream has met."""
         return f"{self.checkpoint('silver', table)}/_schema.json"

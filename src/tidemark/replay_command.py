@@ -115,8 +115,8 @@ def _replay(
 ) -> None:
     if source.compute != "spark":
         message = (
-            f"{source.path}: compute is {source.compute!r}; let spark_jobs/silver.py run there "
-            "with --replay (docs/schema-evolution.md)"
+            f"{source.path}: compute is {source.compute!r}; start the bundle's job there: make run "
+            f"JOB=replay PARAMS=source={source.name} (docs/schema-evolution.md)"
         )
         raise ConfigError(message)
     with tempfile.TemporaryDirectory() as folder:

@@ -12,8 +12,15 @@ from tidemark.errors import ConfigError
 from tidemark.layout import Lake
 from tidemark.spark import bronze_stream as module
 from tidemark.spark import session as sessions
-from tidemark.spark.bronze_stream import RESCUED, StreamSchema, allow_adfs_names, bronze_stream
-from tidemark.spark.databricks import FILES_BY, MAX_FILES, auto_loader, auto_loader_options
+from tidemark.spark.bronze_stream import StreamSchema, allow_adfs_names, bronze_stream
+from tidemark.spark.databricks import (
+    EVOLUTION,
+    FILES_BY,
+    MAX_FILES,
+    RESCUED,
+    auto_loader,
+    auto_loader_options,
+)
 from tidemark.storage import LocalStore
 
 COLUMNS = StructType([StructField("user_id", LongType())])
@@ -33,7 +40,7 @@ def opened(folder: str = "abfss://lake@account.dfs.core.windows.net/bronze/T") -
 def test_the_schema_is_ours_and_what_does_not_fit_is_rescued(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in (FILES_BY, MAX_FILES):
+    for name in (FILES_BY, MAX_FILES, EVOLUTION):
         monkeypatch.delenv(name, raising=False)
     double = opened()
     assert double.columns == COLUMNS
@@ -67,10 +74,19 @@ def test_how_files_are_found_is_a_setting(
     assert found == ([option] if option else [])
 
 
+@pytest.mark.parametrize("mode", ["none", "rescue", "failOnNewColumns"])
+def test_what_becomes_of_a_column_that_the_schema_lacks_is_a_setting(
+    monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.setenv(EVOLUTION, mode)
+    assert opened().options["cloudFiles.schemaEvolutionMode"] == mode
+
+
 @pytest.mark.parametrize(
     ("name", "value", "remedy"),
     [
         (FILES_BY, "event", "one of listing, events, notifications"),
+        (EVOLUTION, "addNewColumns", "one of none, rescue, failOnNewColumns"),
         (MAX_FILES, "0", "a whole number above 0"),
         (MAX_FILES, "many", "a whole number above 0"),
     ],

@@ -138,6 +138,51 @@ def test_a_batch_that_is_stopped_after_its_quarantine_quarantines_once(world: Wo
     assert world.rows("dim_user_quarantine", "user_name") == [("DI",), ("KID",)]
 
 
+# Without the view, which the changes of rules say nothing about.
+RULES = """
+source: {{connection: c}}
+tables:
+  DimUser: {{key: [part, user_id], gold: {{scd: 2{rules}}}}}
+"""
+OLD, NEW = (
+    RULES.format(rules=f', expect: {{n: "true"}}, expect_or_drop: {{kept: {rule}}}')
+    for rule in ("age >= 18", "age <= 50")
+)
+NONE = RULES.format(rules="")
+# Where the first attempt is stopped, what the second finds in the metadata, and who judges.
+STOPS = [
+    ("begun", "begin", True, NEW, "new"),
+    ("begun", "begin", False, NEW, "old"),
+    ("flow", "_quarantine", True, NONE, "old"),
+    ("flow", "_quarantine", False, NEW, "old"),
+    ("autocdc", "append_events", False, NEW, "old"),
+]
+
+
+def test_a_batch_that_was_begun_ends_by_the_rules_that_it_was_begun_with(world: World) -> None:
+    (world.folder / "dlt" / "views" / "c.py").unlink()
+    world.config(OLD)
+    world.change("('a', 0, 'ANN', 30)")  # so that a later batch merges
+    assert world.run().failure is None
+    for number, (module, function, before, retried, judged) in enumerate(STOPS, start=1):
+        kid, mia, oma = (number * 10 + each for each in range(3))
+        rows = (f"('a', {kid}, 'KID', 10)", f"('a', {mia}, 'MIA', 30)", f"('a', {oma}, 'OMA', 60)")
+        world.config(OLD)
+        world.change(*rows, day=5 + number)
+        with stopped_at(module, function, before=before) as hit:
+            assert StoppedError.__name__ in str(world.run().failure)
+        assert hit == [function]
+        world.config(retried)
+        report = world.run()
+        assert report.failure is None
+        assert report.dropped["dim_user"]["kept"] == 1
+        # Each row is in one of the two, and once.
+        kept = [i for (i,) in world.rows("dim_user", "user_id") if i >= kid]
+        dropped = [i for (i,) in world.rows("dim_user_quarantine", "user_id") if i >= kid]
+        wanted = {"old": ([mia, oma], [kid]), "new": ([kid, mia], [oma])}[judged]
+        assert (sorted(kept), dropped) == wanted, (function, before)
+
+
 def test_a_view_that_a_row_fails_stays_as_it_was(world: World) -> None:
     world.change("('a', 1, 'ANN', 30)")
     assert world.run().failure is None

@@ -48,9 +48,36 @@ def test_declarations_are_collected(tmp_path: Path) -> None:
     assert list(graph.views) == ["track_popularity"]  # what a flow streams is no view to compute
 
 
+VIEW = """
+from tidemark.spark.declare import materialized_view
+@materialized_view(reads=[{reads}])
+def {name}(): ...
+"""
+
+
+def test_what_a_view_reads_is_collected(tmp_path: Path) -> None:
+    own = VIEW.format(name="top", reads='"dim_user"')
+    over = VIEW.format(name="over", reads='"top", "of_another_source", "main.x.elsewhere"')
+    graph = _load(tmp_path, FLOW + own + over)
+    assert graph.reads == {
+        "top": ["dim_user"],
+        "over": ["top", "of_another_source", "main.x.elsewhere"],
+    }
+    assert list(graph.views) == ["top", "over"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (FLOW + VIEW.format(name="top", reads='"dim_usr"'), "'top': it says .*'dim_usr'.*mean"),
+        (
+            FLOW + VIEW.format(name="a", reads='"b"') + VIEW.format(name="b", reads='"dim_user"'),
+            "'a': it reads 'b', which is declared below it",
+        ),
+        (
+            FLOW + "@dp.materialized_view\ndef b(): ...\n" + VIEW.format(name="a", reads='"b"'),
+            "'a': it reads the view 'b', which does not say what it reads",
+        ),
         (FLOW.replace('target="dim_user"', 'target="dim_usr"'), "target 'dim_usr'.*'dim_user'"),
         (FLOW.replace('source="dim_user_', 'source="dim_usr_'), "source 'dim_usr_changes'.*mean"),
         (

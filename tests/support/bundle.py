@@ -41,7 +41,7 @@ class Bundle:
     """A bundle as one target deploys it: every reference resolved.
 
     Attributes:
-        jobs: By resource key.
+        jobs: By resource key; each with the identity that it runs as, where the target names one.
         pipelines: By resource key.
         target: The target's own mapping.
         prefix: What the target puts before each name.
@@ -76,13 +76,20 @@ def load_bundle(
     prefix = f"[dev {USER}] " if chosen.get("mode") == "development" else ""
     prefix = chosen.get("presets", {}).get("name_prefix", prefix)
     found: dict[str, dict[str, Any]] = {kind: {} for kind in _MODELS}
+    own = _overrides(chosen)
     for path in sorted(p for pattern in document["include"] for p in project.glob(pattern)):
         for kind, key, raw in _resources(path):
+            raw = _merged(raw, own.pop((kind, key), {}))  # noqa: PLW2901  the target's comes on top
+            if "run_as" in chosen:  # "resources": one that has its own keeps it
+                raw = {"run_as": chosen["run_as"]} | raw  # noqa: PLW2901
             resource = _resolved(raw, values, f"{path.name}: {key}")
             _MODELS[kind].from_dict(resource)  # refuses what the API does not know
             located = _located(resource, path.parent)
             located["name"] = prefix + located["name"]
             found[kind][key] = located
+    if own:
+        message = f"target {target}: {next(iter(own))[1]} is no resource of the bundle"
+        raise ValueError(message)
     target_values = _resolved(dict(chosen), values, target)
     return Bundle(found["jobs"], found["pipelines"], target_values, prefix)
 
@@ -102,6 +109,20 @@ def _resources(path: Path) -> list[tuple[str, str, dict[str, Any]]]:
         for kind, resources in document["resources"].items()
         for key, raw in resources.items()
     ]
+
+
+def _overrides(target: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Give what a target says of resources, by kind and key."""
+    given = target.get("resources", {})
+    _check_known(given, set(_MODELS), "resources of a target")
+    return {(kind, key): body for kind, found in given.items() for key, body in found.items()}
+
+
+def _merged(value: Any, over: Any) -> Any:
+    """Lay a target's settings over a resource's: mappings are joined, others replaced."""
+    if not isinstance(value, dict) or not isinstance(over, dict):
+        return over
+    return value | {k: _merged(value[k], v) if k in value else v for k, v in over.items()}
 
 
 def _values(

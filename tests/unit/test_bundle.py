@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -14,15 +15,18 @@ import pytest
 import yaml
 from bundle import FILES, PROJECT, USER, Bundle, load_bundle, references
 
+from tidemark.errors import ConfigError
 from tidemark.metadata import config_digest, load_all
+from tidemark.spark.databricks import EVOLUTION, FILES_BY, MAX_FILES, auto_loader_options
 
 TARGETS = ("dev", "qa", "prod")
+IDENTITIES = {"silver_principal": "silver-id", "gold_principal": "gold-id"}
 GIVEN = {"lake": "abfss://lake@account.dfs.core.windows.net", "config_digest": "0" * 64}
 
 
 @pytest.fixture(scope="module", params=TARGETS)
 def bundle(request: pytest.FixtureRequest) -> Bundle:
-    return load_bundle(request.param, GIVEN | {"run_as": "a-service-principal"})
+    return load_bundle(request.param, GIVEN | IDENTITIES)
 
 
 def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -104,10 +108,57 @@ def test_airflow_may_run_what_it_does_not_own() -> None:
     assert qa.target["permissions"] == [{"level": "CAN_RUN", "service_principal_name": "client-id"}]
 
 
-def test_in_production_a_service_principal_runs_it() -> None:
-    prod = load_bundle("prod", GIVEN | {"run_as": "app-id"})
-    assert prod.target["run_as"] == {"service_principal_name": "app-id"}
-    assert "/Users/" not in prod.target["workspace"]["root_path"]
+@pytest.mark.parametrize("target", ["qa", "prod"])
+def test_who_writes_silver_and_who_writes_gold_are_two(target: str) -> None:
+    bundle = load_bundle(target, GIVEN | IDENTITIES)
+    jobs = {str(job["run_as"]["service_principal_name"]) for job in bundle.jobs.values()}
+    pipelines = {str(p["run_as"]["service_principal_name"]) for p in bundle.pipelines.values()}
+    assert (jobs, pipelines) == ({"silver-id"}, {"gold-id"})
+    assert "/Users/" not in bundle.target["workspace"]["root_path"]
+
+
+def test_in_development_whoever_deploys_runs_it() -> None:
+    dev = load_bundle("dev", GIVEN | IDENTITIES)
+    assert not [r for r in (*dev.jobs.values(), *dev.pipelines.values()) if "run_as" in r]
+
+
+def test_a_resource_that_the_bundle_lacks_can_have_no_identity(tmp_path: Path) -> None:
+    text = (PROJECT / "databricks.yml").read_text().replace("gold_spotify:", "gold_shop:")
+    (tmp_path / "databricks.yml").write_text(text)
+    (tmp_path / "resources").symlink_to(PROJECT / "resources")
+    with pytest.raises(ValueError, match="target prod: gold_shop is no resource"):
+        load_bundle("prod", GIVEN, tmp_path)
+
+
+AUTO_LOADER = {
+    "auto_loader_files": (FILES_BY, ("listing", "events", "notifications")),
+    "auto_loader_max_files": (MAX_FILES, ("1", "50000")),
+    "auto_loader_schema_evolution": (EVOLUTION, ("none", "rescue", "failOnNewColumns")),
+}
+
+
+def test_how_bronze_is_read_is_a_targets_own_and_what_the_job_takes(bundle: Bundle) -> None:
+    for job in bundle.jobs.values():
+        found = job["job_clusters"][0]["new_cluster"]["spark_env_vars"]
+        defaults = {"TIDEMARK_CATALOG", "TIDEMARK_SILVER_SCHEMA", "TIDEMARK_SERVICE_CREDENTIAL"}
+        assert set(found) == defaults | {name for name, _ in AUTO_LOADER.values()}
+        assert auto_loader_options(found) == auto_loader_options({})
+
+
+@pytest.mark.parametrize("variable", AUTO_LOADER)
+def test_each_valid_value_of_auto_loaders_is_described_and_no_other_taken(variable: str) -> None:
+    name, values = AUTO_LOADER[variable]
+    declared = yaml.safe_load((PROJECT / "databricks.yml").read_text())["variables"][variable]
+    found = set()
+    for value in values:
+        bundle = load_bundle("qa", GIVEN | {variable: value})
+        variables = bundle.jobs["silver"]["job_clusters"][0]["new_cluster"]["spark_env_vars"]
+        assert variables[name] == value
+        found.add(json.dumps(auto_loader_options(variables)))
+        assert value.isdecimal() or re.search(rf"\b{value}\b", declared["description"])
+    assert len(found) == len(values)
+    with pytest.raises(ConfigError, match=name):
+        auto_loader_options({name: "addNewColumns"})
 
 
 def test_airflow_alone_starts_anything(bundle: Bundle) -> None:
@@ -141,6 +192,32 @@ def test_each_job_parameter_reaches_the_program_and_no_other_does(bundle: Bundle
         declared = {parameter["name"] for parameter in job.get("parameters", [])}
         text = " ".join(word for task in job["tasks"] for word in _words(task))
         assert set(re.findall(r"\{\{job\.parameters\.(\w+)\}\}", text)) == declared
+
+
+@pytest.mark.parametrize("key", ["maintenance", "replay", "silver_stream"])
+def test_a_run_that_airflow_does_not_start_checks_the_metadata_too(key: str) -> None:
+    job = load_bundle("prod", GIVEN).jobs[key]
+    given = {p["name"]: p["default"] for p in job.get("parameters", [])}
+    words = _words(job["tasks"][0])
+    digest = words[words.index("--config-digest") + 1]
+    assert (
+        digest.replace("{{job.parameters.config_digest}}", given.get("config_digest", ""))
+        == (GIVEN["config_digest"])
+    )
+
+
+def test_a_replay_takes_all_of_a_source_unless_told_otherwise() -> None:
+    job = load_bundle("prod", GIVEN).jobs["replay"]
+    assert {p["name"]: p["default"] for p in job["parameters"]} == {
+        "source": "spotify",
+        "tables": "",
+        "files": "",
+        "rescue": "false",
+        "config_digest": GIVEN["config_digest"],
+        "report": "",
+    }
+    assert "--replay" in _words(job["tasks"][0])
+    assert job["max_concurrent_runs"] == 1
 
 
 def test_every_source_has_its_pipeline(bundle: Bundle) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import hcl2
 import pytest
+import yaml
 
 PROJECT = Path(__file__).parents[2]
 INFRA = PROJECT / "infra"
@@ -87,6 +88,28 @@ def test_least_privilege(code: dict[str, list[Any]]) -> None:
     assert {w for w, role in bronze.items() if "Contributor" in role} == {"ingest"}
     assert not any(word in r["role"] for r in roles for word in ("Owner", "Administrator"))
     assert not any("ALL_PRIVILEGES" in g["may"] or "MANAGE" in g["may"] for g in grants)
+
+
+def test_what_builds_silver_and_what_builds_gold_are_two(code: dict[str, list[Any]]) -> None:
+    for kind in (
+        "azuread_application",
+        "azuread_service_principal",
+        "databricks_service_principal",
+    ):
+        assert "for_each" in _resources(code, kind)["run"]
+    assert _resources(code, "azuread_application")["run"]["for_each"] == (
+        '${toset(["silver", "gold"])}'
+    )
+    (variables,) = [b["bundle_variables"] for b in code["output"] if "bundle_variables" in b]
+    declared = yaml.safe_load((PROJECT / "databricks.yml").read_text())["variables"]
+    assert set(variables["value"]) <= set(declared)
+    assert {"silver_principal", "gold_principal"} <= set(variables["value"])
+    may = {who: {(g["on"], right) for g in _local(code, "grants").values() if g["who"] == who
+                 for right in g["may"]} for who in ("silver", "gold")}  # fmt: skip
+    assert not {on for on, _ in may["silver"]} & {"schema gold", "location gold"}
+    assert ("location bronze", "READ_FILES") not in may["gold"]
+    assert not any(on.endswith("silver") and not re.match("READ|SELECT|USE", right)
+                   for on, right in may["gold"])  # fmt: skip
 
 
 def test_nothing_is_opened_by_a_secret_or_to_everybody(code: dict[str, list[Any]]) -> None:

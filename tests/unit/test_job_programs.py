@@ -33,6 +33,15 @@ def test_a_program_starts_without_what_a_task_lacks(name: str, tmp_path: Path) -
     assert done.returncode == 1
 
 
+@pytest.mark.parametrize("name", ["silver.py", "maintenance.py"])
+def test_a_program_refuses_metadata_that_was_not_deployed(name: str, tmp_path: Path) -> None:
+    (tmp_path / "shop.yaml").write_text("source: {connection: c}\ntables: {A: {key: k}}\n")
+    places = ("--lake", str(tmp_path), "--config", str(tmp_path), "--source", "shop")
+    done = _run(name, *places, "--config-digest", "0" * 64)
+    assert "deploy the bundle" in done.stderr
+    assert done.returncode == 1
+
+
 def test_the_stand_in_for_a_task_lacks_what_gold_needs() -> None:
     done = _run("gold.py", "--help")
     assert "ModuleNotFoundError: No module named 'pyspark.pipelines.flow'" in done.stderr

@@ -89,6 +89,9 @@ def test_a_deployment_brings_the_digest_and_the_program_that_builds_the_wheel() 
         assert "BUNDLE_VAR_config_digest=$(.venv/bin/tidemark digest)" in recipe
         assert f'PATH="{PROJECT}/.venv/bin:$PATH"' in recipe
         assert f"databricks bundle {'validate' if target == 'bundle' else target} -t qa" in recipe
+    recipe = _make("--dry-run", "run", "JOB=replay", "PARAMS=source=spotify,tables=DimUser")
+    assert "databricks bundle run -t dev replay --params 'source=spotify,tables=DimUser'" in recipe
+    assert "--params" not in _make("--dry-run", "run", "JOB=maintenance")
     recipe = _make("--dry-run", "rollout", "IMAGE=shop.azurecr.io/tidemark:1.2")
     assert "images.airflow.repository=shop.azurecr.io/tidemark " in recipe
     assert "images.airflow.tag=1.2" in recipe

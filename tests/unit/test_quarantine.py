@@ -121,6 +121,6 @@ def test_another_engines_files_can_be_dismissed_from_here_but_not_replayed(
     (Path(lake.root) / "shop.yaml").write_text(text)
     code, said = command()
     assert code == 1
-    assert "let spark_jobs/silver.py run there with --replay" in said
+    assert "make run JOB=replay PARAMS=source=" in said
     assert command("--dismiss")[0] == 0
     assert waiting(held_files(LocalStore(Path(lake.root)), lake, "DimUser")) == {}

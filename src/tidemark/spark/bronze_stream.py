@@ -53,9 +53,6 @@ META = StructType(
 )
 # The bronze file that a row comes from: known to the stream and the rules, not kept in silver.
 FILE = "_file"
-# What did not fit into the schema, as JSON with the file's path; a column of silver only where
-# there is such a row.
-RESCUED = "_rescued_data"
 
 # A file that waited long (a table that was broken for weeks) must not be passed over.
 _NO_AGE_LIMIT = "36500d"

@@ -9,6 +9,7 @@ imports, is open source's own: it is imported in one place, where Databricks doe
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, cast
 
@@ -21,6 +22,7 @@ from tidemark.layout import Lake
 from tidemark.metadata import Source, load_source, require_config, source_file
 from tidemark.pending import has_only_appends
 from tidemark.spark.change_flow import ChangeFlow
+from tidemark.spark.databricks import RESCUED
 from tidemark.spark.expectations import Kind, quarantined
 from tidemark.storage import open_store
 
@@ -35,6 +37,18 @@ _NOT_THERE = {
     "PATH_NOT_FOUND",
 }
 Query = TypeVar("Query", bound=Callable[[], DataFrame])
+
+
+@dataclass(frozen=True)
+class _Found:
+    source: Source
+    there: frozenset[str]
+
+
+# What was found in this update, by metadata file; and the views of `materialized_view`. An engine
+# may load the next update's files in the same process: `scd.py` asks anew.
+_found: dict[str, _Found] = {}
+_declared: set[str] = set()
 
 
 class _Databricks(Protocol):
@@ -175,17 +189,91 @@ def pipeline_source() -> Source:
         ConfigError: The metadata is wrong, or not what ``tidemark.config_digest`` says.
     """
     conf = SparkSession.active().conf
+    path = Path(_metadata_file())
+    require_config(path.parent, str(conf.get("tidemark.config_digest", "")))
+    return load_source(path)
+
+
+def _metadata_file() -> str:
+    conf = SparkSession.active().conf
     folder, name = str(conf.get("tidemark.config")), str(conf.get("tidemark.source"))
-    require_config(Path(folder), str(conf.get("tidemark.config_digest", "")))
-    return load_source(source_file(Path(folder), name))
+    return str(source_file(Path(folder), name))
 
 
-def has_changes(table: str) -> bool:
-    """Tell whether silver has anything of a table yet, by its name in the lake.
+def tables_there(source: Source, *, ask: bool = True) -> frozenset[str]:
+    """Name the gold tables, quarantines and views of the metadata that this update can have.
 
-    Databricks fails an update as a whole that would stream from nowhere, and so would the one table
-    hold up the others. The runner of open source is told which tables there are.
+    Databricks fails an update as a whole that reads from nowhere, and so would the one table hold
+    up the others: there a table needs a change in silver, and a view all of its tables. The runner
+    of open source is told which tables there are, and skips a view that lacks one: there it is all.
+
+    Args:
+        source: The metadata.
+        ask: False: take what was found before in this update. Silver may have got a table since,
+            of which a view would be declared, and not the table.
     """
+    key = str(source.path)
+    if ask or key not in _found:
+        tables = [t for t in source.tables.values() if t.gold and _has_changes(t.lake_name)]
+        there = {gold.name for t in tables if (gold := t.gold)}
+        there |= {
+            f"{gold.name}_quarantine" for t in tables if (gold := t.gold) and gold.expect_or_drop
+        }
+        for name, view in source.views.items():  # a view stands below those that it is made of
+            if all(each.table in there for each in view.tables):
+                there.add(name)
+        _found[key] = _Found(source, frozenset(there))
+    return _found[key].there
+
+
+def materialized_view(
+    *, reads: Sequence[str], name: str | None = None, comment: str | None = None
+) -> Callable[[Query], Query]:
+    """Declare a view, kept as a table, once all that it reads is there; it stands for ``@dp.…``.
+
+    Databricks fails an update as a whole if one of its views reads a table that is not there. So
+    the view is left out of the update, which says so, until its tables have got their first row.
+
+    Args:
+        reads: Every gold table and view that the function reads, none of which is declared below
+            it. Elsewhere than on Databricks a view that reads another one fails.
+        name: Of the view; default: the function's.
+        comment: What it is.
+    """
+
+    def declare(query: Query) -> Query:
+        own = name or query.__name__
+        if _databricks() is None:
+            _graph().register_reads(own, reads)
+        elif missing := _missing(own, reads):
+            print(_left_out(own, missing))  # noqa: T201  an update's files speak in its log
+            return query
+        pipelines.materialized_view(name=own, comment=comment)(query)
+        return query
+
+    return declare
+
+
+def _left_out(view: str, missing: Sequence[str]) -> str:
+    """Say that an update goes without a view, and when it comes."""
+    return (
+        f"{view}: left out of this update: {', '.join(missing)} holds nothing yet; the view comes "
+        "by itself with the first row"
+    )
+
+
+def _missing(view: str, reads: Sequence[str]) -> list[str]:
+    """Name what a view lacks; a name with a schema in it is not ours to judge."""
+    known = _found.get(_metadata_file())
+    source = known.source if known else pipeline_source()
+    there = tables_there(source, ask=False) | _declared
+    missing = [name for name in reads if "." not in name and name not in there]
+    (_declared.discard if missing else _declared.add)(view)
+    return missing
+
+
+def _has_changes(table: str) -> bool:
+    """Tell whether silver has anything of a table yet, by its name in the lake."""
     if _databricks() is None:
         return True
     spark = SparkSession.active()
@@ -209,7 +297,7 @@ def read_changes(table: str) -> DataFrame:
         # a table that is only appended to, and spare the first two runs seconds each.
         reader = reader.option("startingVersion", 0)
     # Nothing of the business: it is there only where a value did not fit once.
-    return reader.load(lake.url(lake.changes(table))).drop("_rescued_data")
+    return reader.load(lake.url(lake.changes(table))).drop(RESCUED)
 
 
 def _lake(spark: SparkSession) -> Lake:

@@ -8,6 +8,7 @@ leaves open is decided here: a predicate that is NULL is not true.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -119,11 +120,13 @@ def refuse(name: str, facts: Row, expectations: Expectations) -> None:
 
 
 def total(every: Sequence[Violations], expectations: Expectations) -> Violations:
-    """Add up what was found in several batches."""
-    return Violations(
-        warned={name: sum(each.warned[name] for each in every) for name in expectations.warn},
-        dropped={name: sum(each.dropped[name] for each in every) for name in expectations.drop},
-    )
+    """Add up what was found in several batches, of which one may have been begun by older rules."""
+    warned = Counter(dict.fromkeys(expectations.warn, 0))
+    dropped = Counter(dict.fromkeys(expectations.drop, 0))
+    for each in every:
+        warned.update(each.warned)
+        dropped.update(each.dropped)
+    return Violations(dict(warned), dict(dropped))
 
 
 def quarantined(rows: DataFrame, dropping: Mapping[str, str]) -> DataFrame:

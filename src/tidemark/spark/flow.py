@@ -10,7 +10,9 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as sf
 
 from tidemark.errors import PipelineError
+from tidemark.layout import Lake
 from tidemark.spark.autocdc import Events, Target, apply_events
+from tidemark.spark.begun import Batch, Judgement, begin, judgement_of
 from tidemark.spark.expectations import (
     FAILED,
     Expectations,
@@ -39,16 +41,19 @@ class Flow:
     Attributes:
         target: The declaration and where it writes.
         query: Gives the source's stream.
-        expectations: What an event must fulfil.
-        checkpoint: URL of the folder that remembers what has been read.
-        quarantine: URL of the Delta table that keeps what is dropped; None: it is not kept.
+        lake: The lake, which remembers what has been read.
+        judgement: What an event must fulfil, and what becomes of one that does not.
     """
 
     target: Target
     query: Query
-    expectations: Expectations
-    checkpoint: str
-    quarantine: str | None = None
+    lake: Lake
+    judgement: Judgement
+
+    @property
+    def name(self) -> str:
+        """The target's name."""
+        return self.target.flow.target
 
 
 @dataclass(frozen=True)
@@ -73,50 +78,55 @@ def run_flow(flow: Flow) -> FlowCounts:
     counts: list[FlowCounts] = []
     drain(
         flow.query(),
-        flow.checkpoint,
+        flow.lake.url(flow.lake.checkpoint("gold", flow.name)),
         lambda rows, number: counts.append(_apply(rows, number, flow)),
     )
     return FlowCounts(
         rows_in=sum(c.rows_in for c in counts),
         rows=sum(c.rows for c in counts),
-        found=total([c.found for c in counts], flow.expectations),
+        found=total([c.found for c in counts], flow.judgement.expectations),
     )
 
 
 def _apply(rows: DataFrame, number: int, flow: Flow) -> FlowCounts:
     _check_keys(rows, flow)
-    with _events(rows, flow) as (events, facts):
-        refuse(flow.target.flow.target, facts, flow.expectations)
+    batch = Batch(flow.lake, flow.name, stream_id(rows), number)
+    judgement = judgement_of(batch, flow.judgement)
+    expectations = judgement.expectations
+    with _events(rows, flow.target, expectations) as (events, facts):
+        refuse(flow.name, facts, expectations)
         _require_sequence(facts, flow)
-        if facts["rows"] < facts["rows_in"] and flow.quarantine:
-            _quarantine(rows, number, flow.quarantine, flow.expectations)
+        begin(batch, judgement)
+        if facts["rows"] < facts["rows_in"] and judgement.quarantine:
+            _quarantine(rows, number, flow.lake.url(judgement.quarantine), expectations)
         if facts["rows"] or not number:
-            batch = Events(
+            passing = Events(
                 events,
                 bool(facts["deletes"]),
-                stream_id(rows),
+                batch.stream,
                 number,
                 earliest=facts["earliest"],
                 few=facts["rows"] <= FEW,
             )
-            apply_events(batch, flow.target)
-        found = violations(facts, flow.expectations)
+            apply_events(passing, flow.target)
+        found = violations(facts, expectations)
         return FlowCounts(facts["rows_in"], facts["rows"], found)
 
 
 @contextmanager
-def _events(rows: DataFrame, flow: Flow) -> Iterator[tuple[DataFrame, Row]]:
+def _events(
+    rows: DataFrame, target: Target, expectations: Expectations
+) -> Iterator[tuple[DataFrame, Row]]:
     """Judge the rows and count them in the one pass that also keeps them for what follows."""
-    judgement = judged(rows, flow.expectations.every)
-    with_verdict = events_of(judgement, flow.target.flow).persist()
-    good = passed(flow.expectations.drop)
+    with_verdict = events_of(judged(rows, expectations.every), target.flow).persist()
+    good = passed(expectations.drop)
     facts = with_verdict.agg(
         sf.count("*").alias("rows_in"),
         sf.count_if(good).alias("rows"),
         sf.count_if(good & sf.col(SEQUENCE).isNull()).alias("without_sequence"),
         sf.count_if(good & sf.col(DELETED)).alias("deletes"),
         earliest(with_verdict.schema, among=good).alias("earliest"),
-        *findings(flow.expectations, flow.target.flow.keys),
+        *findings(expectations, target.flow.keys),
     )
     try:
         yield with_verdict.where(good).drop(FAILED), facts.collect()[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -36,6 +36,7 @@ class Graph(GraphElementRegistry):
         expectations: What a function's rows must fulfil, by function.
         quarantines: The streaming table that keeps what expectations drop, by the view they stand
             at.
+        reads: What a view says that it reads, by view.
     """
 
     outputs: dict[str, Output] = field(default_factory=dict)
@@ -43,6 +44,7 @@ class Graph(GraphElementRegistry):
     flows: dict[str, ChangeFlow] = field(default_factory=dict)
     expectations: dict[Query, Expectations] = field(default_factory=dict)
     quarantines: dict[str, str] = field(default_factory=dict)
+    reads: dict[str, Sequence[str]] = field(default_factory=dict)
 
     def register_output(self, output: Output) -> None:
         """Take a table or view."""
@@ -79,6 +81,10 @@ class Graph(GraphElementRegistry):
         """Take the streaming table that is to keep what a view's expectations drop."""
         self.quarantines[source] = target
 
+    def register_reads(self, view: str, names: Sequence[str]) -> None:
+        """Take what a view says that it reads."""
+        self.reads[view] = names
+
     def register_auto_cdc_flow(self, flow: AutoCdcFlow) -> None:
         """Refuse open-source Spark's own form: it can't write to Delta."""
         _refuse(flow.target, "declare it with tidemark.spark.declare.create_auto_cdc_flow")
@@ -88,10 +94,10 @@ class Graph(GraphElementRegistry):
         _refuse(file_path.name, f"SQL ({sql_text[:20]!r}…) is not run here; declare it in Python")
 
     def check(self) -> None:
-        """Find a flow whose end does not exist, before anything runs.
+        """Find a flow whose end, or a view whose input, does not exist, before anything runs.
 
         Raises:
-            PipelineError: It names the flow and the nearest name there is.
+            PipelineError: It names the flow or view, and the nearest name there is.
         """
         tables = [n for n, output in self.outputs.items() if isinstance(output, StreamingTable)]
         flows = [(flow.target, flow.source) for flow in self.flows.values()]
@@ -101,6 +107,26 @@ class Graph(GraphElementRegistry):
             for target, source in ends:
                 _require("target", target, tables, target)
                 _require("source", source, sources, target)
+        above = list(tables)
+        for view, names in self.reads.items():
+            for name in names:
+                self._require_readable(view, name, above)
+            above.append(view)
+
+    def _require_readable(self, view: str, name: str, above: list[str]) -> None:
+        """Let a view read what Databricks has been told of by then, and so can leave out with it.
+
+        A name that is not declared and resembles none is of a table that this metadata lacks.
+        """
+        if name in above:
+            return
+        if name in self.reads:
+            _refuse(view, f"it reads {name!r}, which is declared below it; put it above")
+        if name in self.outputs:
+            reason = "declare that one with tidemark.spark.declare.materialized_view too"
+            _refuse(view, f"it reads the view {name!r}, which does not say what it reads; {reason}")
+        if near := did_you_mean(name, above):
+            _refuse(view, f"it says that it reads {name!r}, which is not declared{near}")
 
     @property
     def views(self) -> dict[str, Query]:

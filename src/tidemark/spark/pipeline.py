@@ -19,6 +19,7 @@ from tidemark.errors import PipelineError
 from tidemark.layout import Lake
 from tidemark.metadata import Source
 from tidemark.spark.autocdc import Target
+from tidemark.spark.begun import Judgement
 from tidemark.spark.change_flow import ChangeFlow
 from tidemark.spark.expectations import Expectations
 from tidemark.spark.explain import explained
@@ -176,9 +177,10 @@ def _flow(graph: Graph, lake: Lake, declared: ChangeFlow) -> Flow:
     return Flow(
         target=Target(declared, lake.url(lake.gold(name)), lake.url(lake.auxiliary(name))),
         query=query,
-        expectations=graph.expectations.get(query, Expectations()),
-        checkpoint=lake.url(lake.checkpoint("gold", name)),
-        quarantine=lake.url(lake.gold(kept)) if kept else None,
+        lake=lake,
+        judgement=Judgement(
+            graph.expectations.get(query, Expectations()), lake.gold(kept) if kept else None
+        ),
     )
 
 

@@ -24,7 +24,6 @@ from tidemark.metadata import Source
 from tidemark.published import file_name, names_in_bronze
 from tidemark.quarantine import Held, decide, held_files, keep
 from tidemark.spark.bronze_stream import (
-    RESCUED,
     allow_adfs_names,
     bronze_file,
     file_schema,
@@ -34,6 +33,7 @@ from tidemark.spark.bronze_stream import (
     with_order,
     write_schema,
 )
+from tidemark.spark.databricks import RESCUED
 from tidemark.spark.explain import explained
 from tidemark.spark.rules import column
 from tidemark.spark.silver import BatchCounts, TableJob, TableResult

@@ -21,13 +21,13 @@ from tidemark.quarantine import held_files, hold, keep, told, waiting
 from tidemark.spark.bronze_stream import (
     FILE,
     META,
-    RESCUED,
     StreamSchema,
     allow_adfs_names,
     broken_files,
     bronze_stream,
     stream_schema,
 )
+from tidemark.spark.databricks import RESCUED
 from tidemark.spark.explain import explained
 from tidemark.spark.rules import TableRule, cleaned, find_rule
 from tidemark.spark.session import suit_to, tables_at_once

@@ -18,7 +18,8 @@ from pyspark.sql.types import StructType
 
 from tidemark.layout import Lake
 from tidemark.metadata import Table
-from tidemark.spark.bronze_stream import FILE, RESCUED
+from tidemark.spark.bronze_stream import FILE
+from tidemark.spark.databricks import RESCUED
 from tidemark.spark.deletion_vectors import enable_when_large
 from tidemark.spark.rules import column, quoted
 from tidemark.spark.stream import once

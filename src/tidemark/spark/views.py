@@ -7,6 +7,7 @@ function succeeds or a name can't be had.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ from tidemark.spark.expectations import (
 from tidemark.spark.explain import explained
 from tidemark.spark.graph import Graph
 from tidemark.suggestions import did_you_mean
+
+_VIEW_READ = re.compile(r"View \(`([^`]+)`")
 
 
 @dataclass(frozen=True)
@@ -90,12 +93,29 @@ class _Run:
     def _query(self, name: str) -> DataFrame:
         while True:
             try:
-                return self.graph.views[name]()
+                rows = self.graph.views[name]()
             except AnalysisException as error:
                 missing = _missing(error)
                 if missing is None or missing in self.readable:
                     raise
                 self._bring(missing, name)
+            else:
+                self._check_reads(name, rows)
+                return rows
+
+    def _check_reads(self, name: str, rows: DataFrame) -> None:
+        """Refuse a view that reads more than it says: Databricks could not leave it out."""
+        if name not in self.graph.reads:
+            return
+        # A view is named in the plan as its columns are: "View (`name`, [column#1, ...])".
+        plan = rows._jdf.queryExecution().analyzed().toString()  # noqa: SLF001  no other way to it
+        silent = set(_VIEW_READ.findall(plan)) & set(self.graph.outputs)
+        if more := sorted(silent - set(self.graph.reads[name])):
+            message = (
+                f"{name}: it reads {', '.join(more)} and does not say so: Databricks fails the "
+                "whole update where such a table is not there yet; name it in `reads`"
+            )
+            raise PipelineError(message)
 
     def _bring(self, missing: str, view: str) -> None:
         if missing in self.graph.views:
