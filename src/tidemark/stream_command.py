@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 
 from tidemark.errors import ConfigError
 from tidemark.job_command import known_source
@@ -64,12 +66,25 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     # Without spark-submit: a Java machine that Python started does not end by Ctrl-C itself.
     job = [sys.executable, str(settings.jobs_folder / "silver.py"), "--continuous", *words]
     environment = os.environ | job_variables(os.environ, "local[*]") | access_variables(root)
+    return run_to_its_end(job, environment)
+
+
+def run_to_its_end(job: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a process, and leave it to it when to end: Ctrl-C reaches it too, SIGTERM is handed on.
+
+    Returns:
+        Its exit code.
+    """
     with subprocess.Popen(job, env=environment) as process:
-        while True:
-            try:
-                return process.wait()
-            except KeyboardInterrupt:
-                continue  # the job has it too, and ends when its batch is written
+        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        try:
+            while True:
+                try:
+                    return process.wait()
+                except KeyboardInterrupt:
+                    continue  # the job has it too, and ends when its batch is written
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 def continuous_tables(source: Source, names: list[str]) -> list[str]:
