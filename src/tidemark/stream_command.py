@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import subprocess
 import sys
@@ -11,10 +10,9 @@ from collections.abc import Mapping, Sequence
 
 from tidemark.errors import ConfigError
 from tidemark.job_command import known_source
-from tidemark.lake_access import access_variables
+from tidemark.local_job import job_environment, job_words
 from tidemark.metadata import Source
 from tidemark.settings import Settings
-from tidemark.spark_conf import job_variables
 
 _HELP = """\
 Follow the bronze of a source's tables with `processing: continuous`, and merge each new file into
@@ -54,19 +52,12 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """
     source = known_source(settings, arguments.source)
     tables = continuous_tables(source, arguments.table)
-    root = settings.lake.root
-    options = {
-        "--lake": root,
-        "--config": str(source.path.parent),
-        "--source": source.name,
-        "--tables": ",".join(tables),
-        "--every": str(arguments.every),
-    }
-    words = [word for pair in options.items() for word in pair]
+    words = job_words(
+        settings, source, "silver.py", tables, "--continuous", every=str(arguments.every)
+    )
     # Without spark-submit: a Java machine that Python started does not end by Ctrl-C itself.
-    job = [sys.executable, str(settings.jobs_folder / "silver.py"), "--continuous", *words]
-    environment = os.environ | job_variables(os.environ, "local[*]") | access_variables(root)
-    return run_to_its_end(job, environment)
+    job = [sys.executable, *words]
+    return run_to_its_end(job, job_environment(settings, "local[*]"))
 
 
 def run_to_its_end(job: Sequence[str], environment: Mapping[str, str]) -> int:

@@ -49,7 +49,7 @@ WRITERS = {
     "spark.autocdc.merge_newest": SPARK,
     "spark.autocdc.merge_versions": SPARK,
     "spark.autocdc.remember_deletes": SPARK,
-    "quarantine.keep": "tests/spark/test_quarantine.py",
+    "quarantine._changed": "tests/spark/test_quarantine.py",
     "spark.bronze_stream.write_schema": SPARK,
     "spark.deletion_vectors.enable_when_large": "tests/spark/test_deletion_vectors.py",
     "spark.flow._quarantine": "tests/spark/test_expectations.py",

@@ -23,7 +23,7 @@ from tidemark.layout import Lake, sequence_of
 from tidemark.metadata import Source, Table
 from tidemark.pending import bronze_snapshot, mark_silver_done, silver_version
 from tidemark.published import file_name, names_in_bronze
-from tidemark.quarantine import held_files, hold, keep, told, waiting
+from tidemark.quarantine import change, held_files, hold, told, waiting
 from tidemark.spark.bronze_stream import (
     FILE,
     META,
@@ -295,8 +295,8 @@ class TableJob:
         broken = broken_files(self.spark, self.store, self.lake, name, said)
         new = {file: why for file, why in broken.items() if file not in schema.held}
         if new:
-            held = held_files(self.store, self.lake, name)
-            keep(self.store, self.lake, name, hold(held, new))
+            # One that another process has put aside meanwhile stays as it says.
+            change(self.store, self.lake, name, lambda now: {**hold({}, new), **now})
         return bool(new)
 
     def _stream(
