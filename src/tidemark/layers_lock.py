@@ -37,7 +37,7 @@ class OccupiedError(PipelineError):
         who: Who it is, since when, and at what; for somebody who waits.
     """
 
-    def __init__(self, message: str, who: str) -> None:
+    def __init__(self, message: str, who: str = "") -> None:
         super().__init__(message)
         self.who = who
 

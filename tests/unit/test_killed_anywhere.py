@@ -56,6 +56,7 @@ WRITERS = {
     "spark.maintenance._sql": "each statement is one commit: tests/spark/test_maintenance.py",
     "spark.maintenance.write_report": REPORT,
     "spark.silver.write_report": REPORT,
+    "spark.moved._follow": "tests/spark/test_moved.py",
     "spark.registration.registered": "a marker is removed: tests/spark/test_unity_catalog.py",
     "spark.silver_merge._append": SPARK,
     "spark.silver_merge._merge": SPARK,

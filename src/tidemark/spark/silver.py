@@ -35,6 +35,7 @@ from tidemark.spark.bronze_stream import (
     stream_schema,
 )
 from tidemark.spark.explain import explained
+from tidemark.spark.moved import where_it_lies
 from tidemark.spark.rules import TableRule, cleaned, find_rule
 from tidemark.spark.session import suit_to, tables_at_once
 from tidemark.spark.silver_merge import Batch, BatchFacts, ranked, silver_table, write_batch
@@ -307,7 +308,8 @@ class TableJob:
 
         name = self.table.lake_name
         rows = bronze_stream(self.spark, self.lake, name, schema)
-        drain(rows, self.lake.url(self.lake.checkpoint("silver", name)), on_batch)
+        with where_it_lies(self.store, self.lake, name):
+            drain(rows, self.lake.url(self.lake.checkpoint("silver", name)), on_batch)
 
     def _require_met(self, facts: BatchFacts, schema: StreamSchema) -> None:
         if strange := facts.files - schema.files:
