@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+import json
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tidemark.errors import ConfigError
-from tidemark.lake_access import access_variables
+from tidemark.local_job import job_words, run_here
 from tidemark.metadata import Source, load_source, source_file
 from tidemark.settings import Settings
-from tidemark.spark_conf import conf_for, job_variables
 from tidemark.suggestions import did_you_mean
-from tidemark.warm_spark import run_job
 
 
 def known_source(settings: Settings, name: str) -> Source:
@@ -46,13 +47,58 @@ def source_named(settings: Settings, name: str) -> Source:
     return source
 
 
+@dataclass(frozen=True)
+class Failed:
+    """How a job failed that was started by hand.
+
+    Attributes:
+        report: What it wrote of its tables; empty if it did not come to that.
+        said: Its errors.
+    """
+
+    report: Mapping[str, Any]
+    said: str
+
+
+def run_by_hand(
+    settings: Settings,
+    source: Source,
+    script: str,
+    tables: Iterable[str],
+    master: str,
+    *flags: str,
+    **options: str,
+) -> Failed | None:
+    """Run a job to its end and show its lines; None if it went well.
+
+    Args:
+        settings: The places.
+        source: The metadata.
+        script: The script's name in `spark_jobs/`.
+        tables: Lake names.
+        master: Where Spark runs.
+        flags: Options without a value.
+        options: Others, by name, without the dashes.
+
+    Raises:
+        ConfigError: There is no Spark here.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        report, errors = Path(folder) / "report.json", Path(folder) / "errors"
+        words = job_words(settings, source, script, tables, *flags, **options, report=str(report))
+        if not submit(words, master, settings, errors):
+            return None
+        done = json.loads(report.read_text()) if report.exists() else {}
+        return Failed(done, errors.read_text(errors="replace"))
+
+
 def submit(job: Sequence[str], master: str, settings: Settings, errors: Path) -> int:
     """Run a job's script with `spark-submit`, as a Dag's run does, and show its lines.
 
     Args:
         job: The script and its arguments.
         master: Where Spark runs.
-        settings: The places; for a lake in Azure the job is handed what opens it.
+        settings: The places.
         errors: Where the job's other output goes.
 
     Returns:
@@ -61,14 +107,9 @@ def submit(job: Sequence[str], master: str, settings: Settings, errors: Path) ->
     Raises:
         ConfigError: There is no Spark here.
     """
-    root = settings.lake.root
-    conf = conf_for(master, root) | {"spark.master": master}
-    environment = os.environ | job_variables(os.environ, master) | access_variables(root)
     try:
         with errors.open("w") as stderr:
-            return run_job(
-                list(job), conf, environment, settings.warm_spark_folder, _show, stderr=stderr
-            )
+            return run_here(job, master, settings, _show, stderr=stderr)
     except FileNotFoundError as error:
         message = f"{error.filename} is not installed; install `tidemark[spark]` here"
         raise ConfigError(message) from error

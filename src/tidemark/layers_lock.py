@@ -21,40 +21,49 @@ from typing import IO
 
 from tidemark.errors import LakeError, PipelineError
 from tidemark.layout import Lake
-from tidemark.storage import LocalStore, open_store
+from tidemark.storage import LocalStore, Store, open_store
 
 REBUILDING, MAINTAINING = "rebuilding", "maintaining"
 WRITING, FOLLOWING = "writing", "following"
 # A maintenance ends by itself, and its lock with its process: a run waits so long for it.
-_PATIENCE_SECONDS = 3600.0
+PATIENCE_SECONDS = 3600.0
 _POLL_SECONDS = 0.2
 
 
+class OccupiedError(PipelineError):
+    """Another one is at work on the same tables; nothing was done, and later it can be.
+
+    Attributes:
+        who: Who it is, since when, and at what; for somebody who waits.
+    """
+
+    def __init__(self, message: str, who: str = "") -> None:
+        super().__init__(message)
+        self.who = who
+
+
 @contextmanager
-def as_a_run(lake: Lake, source: str) -> Iterator[None]:
+def as_a_run(lake: Lake, source: str, *, patience: float = PATIENCE_SECONDS) -> Iterator[None]:
     """Build as a run does: not while a rebuild is at work, nor on what one left half swapped.
 
-    A maintenance is waited for.
+    Args:
+        lake: The lake.
+        source: The source's name.
+        patience: For how many seconds to wait for a maintenance; a rebuild is not waited for.
 
     Raises:
-        PipelineError: It is so; the message says what to do.
+        OccupiedError: One of them is at work.
+        PipelineError: A rebuild was killed in the middle of its swap.
     """
-    store = open_store(lake.root)
-    if not isinstance(store, LocalStore):
-        yield
-        return
-    with store.local_path(lake.layers_lock(source)).open("a+") as file:
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while not _taken(file, fcntl.LOCK_SH):
-            holder = _holder(file)
-            if REBUILDING in holder or time.monotonic() > deadline:
+    with _opened(lake, lake.layers_lock(source)) as file:
+        if file is not None:
+            if holder := _waited(file, fcntl.LOCK_SH, patience, unless=REBUILDING):
                 message = (
                     f"{source}: {holder} its silver and gold; nothing is lost: what is in bronze "
                     "stays pending, and the first run after it takes it"
                 )
-                raise PipelineError(message)
-            time.sleep(_POLL_SECONDS)
-        refuse_half_swapped(store, lake, source)
+                raise OccupiedError(message, f"{holder} silver and gold of {source}")
+            refuse_half_swapped(open_store(lake.root), lake, source)
         yield
 
 
@@ -68,22 +77,18 @@ def as_the_writer(lake: Lake, table: str, *, patience: float = 0) -> Iterator[No
         patience: For how many seconds to wait for another one.
 
     Raises:
-        PipelineError: Another one is at work.
+        OccupiedError: Another one is at work.
     """
-    store = open_store(lake.root)
-    if not isinstance(store, LocalStore):
-        yield
-        return
-    with store.local_path(lake.table_lock(table)).open("a+") as file:
-        deadline = time.monotonic() + patience
-        while not _taken(file, fcntl.LOCK_EX):
-            if time.monotonic() > deadline:
-                message = (
-                    f"{table}: {_holder(file)} its silver; run again when that has "
-                    "ended: what is in bronze stays pending"
-                )
-                raise PipelineError(message)
-            time.sleep(_POLL_SECONDS)
+    with _opened(lake, lake.table_lock(table)) as file:
+        if file is None:
+            yield
+            return
+        if holder := _waited(file, fcntl.LOCK_EX, patience):
+            message = (
+                f"{table}: {holder} its silver; run again when that has "
+                "ended: what is in bronze stays pending"
+            )
+            raise OccupiedError(message, f"{holder} its silver")
         with _named(file, WRITING):
             yield
 
@@ -95,11 +100,10 @@ def as_the_stream(lake: Lake, table: str) -> Iterator[None]:
     Raises:
         PipelineError: Another stream follows it.
     """
-    store = open_store(lake.root)
-    if not isinstance(store, LocalStore):
-        yield
-        return
-    with store.local_path(lake.stream_lock(table)).open("a+") as file:
+    with _opened(lake, lake.stream_lock(table)) as file:
+        if file is None:
+            yield
+            return
         if not _taken(file, fcntl.LOCK_EX):
             message = f"{table}: {_holder(file)} its bronze already; end that stream first"
             raise PipelineError(message)
@@ -117,13 +121,13 @@ def streamed_by(lake: Lake, table: str) -> str | None:
 
 
 @contextmanager
-def as_a_rebuild(store: LocalStore, lake: Lake, source: str) -> Iterator[None]:
+def as_a_rebuild(lake: Lake, source: str) -> Iterator[None]:
     """Build as a rebuild does: nobody else meanwhile.
 
     Raises:
         LakeError: A run's job, a maintenance or another rebuild is at work.
     """
-    with _alone(store, lake, source, REBUILDING):
+    with _alone(lake, source, REBUILDING):
         yield
 
 
@@ -135,18 +139,19 @@ def as_maintenance(lake: Lake, source: str) -> Iterator[None]:
         LakeError: A run's job, a rebuild or another maintenance is at work.
         PipelineError: A rebuild was killed in the middle of its swap.
     """
-    store = open_store(lake.root)
-    if not isinstance(store, LocalStore):
-        yield
-        return
-    with _alone(store, lake, source, MAINTAINING):
-        refuse_half_swapped(store, lake, source)
+    with _alone(lake, source, MAINTAINING) as is_local:
+        if is_local:
+            refuse_half_swapped(open_store(lake.root), lake, source)
         yield
 
 
 @contextmanager
-def _alone(store: LocalStore, lake: Lake, source: str, work: str) -> Iterator[None]:
-    with store.local_path(lake.layers_lock(source)).open("a+") as file:
+def _alone(lake: Lake, source: str, work: str) -> Iterator[bool]:
+    """Keep everybody else out; tell whether that could be done."""
+    with _opened(lake, lake.layers_lock(source)) as file:
+        if file is None:
+            yield False
+            return
         if not _taken(file, fcntl.LOCK_EX):
             run = _taken(file, fcntl.LOCK_SH)
             who = "the silver or gold job of a run is at work"
@@ -154,10 +159,10 @@ def _alone(store: LocalStore, lake: Lake, source: str, work: str) -> Iterator[No
                 who = f"{_holder(file)} its silver and gold"
             raise LakeError(f"{source}: {who}; wait until it has ended, then run again")
         with _named(file, work):
-            yield
+            yield True
 
 
-def refuse_half_swapped(store: LocalStore, lake: Lake, source: str) -> None:
+def refuse_half_swapped(store: Store, lake: Lake, source: str) -> None:
     """Refuse to touch a lake in which a rebuild was killed between old and new.
 
     Raises:
@@ -170,6 +175,35 @@ def refuse_half_swapped(store: LocalStore, lake: Lake, source: str) -> None:
             "which takes a moment: until then silver and gold are partly old, partly new"
         )
         raise PipelineError(message)
+
+
+@contextmanager
+def _opened(lake: Lake, path: str) -> Iterator[IO[str] | None]:
+    """Open a lock's file; None where the lake lies in no local folder, and nobody is kept out."""
+    store = open_store(lake.root)
+    if not isinstance(store, LocalStore):
+        yield None
+        return
+    with store.local_path(path).open("a+") as file:
+        yield file
+
+
+def _waited(file: IO[str], kind: int, patience: float, *, unless: str = "") -> str | None:
+    """Take a lock within `patience` seconds; else say who holds it, and at what.
+
+    Args:
+        file: The lock's file.
+        kind: Side by side with others, or alone.
+        patience: Seconds.
+        unless: Work that is not waited for.
+    """
+    deadline = time.monotonic() + patience
+    while not _taken(file, kind):
+        holder = _holder(file)
+        if time.monotonic() > deadline or (unless and unless in holder):
+            return holder
+        time.sleep(_POLL_SECONDS)
+    return None
 
 
 def _taken(file: IO[str], kind: int) -> bool:

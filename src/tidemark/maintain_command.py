@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
-from pathlib import Path
 
 from tidemark.azure_url import is_azure
 from tidemark.errors import LakeError, PipelineError
-from tidemark.job_command import source_named, submit
+from tidemark.job_command import run_by_hand, source_named
 from tidemark.settings import Settings
 
 _HELP = """\
@@ -57,14 +55,8 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
             f"fail; `airflow dags pause {source.name}`, wait for its run, and say --paused"
         )
         raise LakeError(message)
-    words = [
-        *(str(settings.jobs_folder / "maintenance.py"), "--lake", root),
-        *("--config", str(source.path.parent), "--source", source.name),
-        *("--tables", ",".join(tables), *(["--dry-run"] if arguments.dry_run else [])),
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        errors = Path(folder) / "errors"
-        if submit(words, arguments.master, settings, errors):
-            said = errors.read_text(errors="replace")[-3000:].strip()
-            raise PipelineError(f"{source.name}: maintenance failed:\n{said}")
+    flags = ["--dry-run"] if arguments.dry_run else []
+    master = arguments.master
+    if failed := run_by_hand(settings, source, "maintenance.py", tables, master, *flags):
+        raise PipelineError(f"{source.name}: maintenance failed:\n{failed.said[-3000:].strip()}")
     return 0

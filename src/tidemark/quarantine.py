@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
 from tidemark.errors import StateError
 from tidemark.layout import Lake
-from tidemark.storage import Store
+from tidemark.storage import Content, Store, again
 
 # `waiting` for somebody; `dismissed`: its rows are not wanted, or came by another read; `rescued`:
 # replayed with values that do not fit, as it would be again when silver is built anew; `absent`:
 # not in bronze for now. A stream passes over what it has met, so one that comes back waits again.
 Decision = Literal["waiting", "dismissed", "rescued", "absent"]
+_SETTLED = frozenset({"dismissed", "rescued"})
 
 
 @dataclass(frozen=True)
@@ -48,21 +49,7 @@ def held_files(store: Store, lake: Lake, table: str) -> dict[str, Held]:
     Raises:
         StateError: It can't be read.
     """
-    path = lake.quarantined_files(table)
-    content = store.read(path)
-    if content is None:
-        if not lake.beside:
-            return {}
-        before = held_files(store, replace(lake, beside=""), table)
-        return {n: h for n, h in before.items() if h.decision in {"dismissed", "rescued"}}
-    try:
-        return {name: Held(**value) for name, value in json.loads(content.data).items()}
-    except (ValueError, TypeError, AttributeError) as error:
-        message = (
-            f"{path}: can't be read ({error}); remove it: the files that it names are then taken "
-            f"for merged, so read their rows again, or `tidemark rebuild` {table}"
-        )
-        raise StateError(message) from error
+    return _read(store, lake, table, store.read(lake.quarantined_files(table)))
 
 
 def waiting(held: Mapping[str, Held]) -> dict[str, Held]:
@@ -92,15 +79,45 @@ def hold(held: Mapping[str, Held], reasons: Mapping[str, str]) -> dict[str, Held
     return {**held, **new}
 
 
+def judged(
+    held: Mapping[str, Held], files: Collection[str], reasons: Mapping[str, str]
+) -> dict[str, Held]:
+    """Say of files that were looked at which are held, each with the reason; the others are not.
+
+    What somebody has decided of one meanwhile stands.
+    """
+    settled = {n: h for n, h in held.items() if n in files and h.decision in _SETTLED}
+    others = {n: h for n, h in held.items() if n not in files}
+    new = {name: reason for name, reason in reasons.items() if name not in settled}
+    return hold({**others, **settled}, new)
+
+
 def decide(held: Mapping[str, Held], files: Iterable[str], decision: Decision) -> dict[str, Held]:
-    """Say what became of some files."""
-    return {**held, **{name: replace(held[name], decision=decision) for name in files}}
+    """Say what became of some files; one that is no longer there is passed over."""
+    new = {n: replace(held[n], decision=decision) for n in files if n in held}
+    return {**held, **new}
 
 
-def keep(store: Store, lake: Lake, table: str, held: Mapping[str, Held]) -> None:
-    """Write down a table's files in quarantine, whole."""
-    data = json.dumps({name: asdict(h) for name, h in sorted(held.items())}, indent=1)
-    store.write(lake.quarantined_files(table), data.encode())
+def change(
+    store: Store, lake: Lake, table: str, wanted: Callable[[dict[str, Held]], Mapping[str, Held]]
+) -> dict[str, Held]:
+    """Change what is known of a table's files, by compare-and-set.
+
+    Args:
+        store: The lake's storage.
+        lake: The lake.
+        table: The table's name in the lake.
+        wanted: Gives what is to be known; it is called again if another writer was faster.
+
+    Returns:
+        What is known afterwards.
+
+    Raises:
+        ReadOvertaken: Other writers kept getting in between.
+        StateError: What is there can't be read.
+    """
+    path = lake.quarantined_files(table)
+    return again(lambda: _changed(store, lake, table, wanted), path)
 
 
 def told(source: str, table: str, held: Mapping[str, Held]) -> str:
@@ -113,3 +130,33 @@ def told(source: str, table: str, held: Mapping[str, Held]) -> str:
         "another read, the same with --dismiss (docs/schema-evolution.md)"
     )
     return "\n  ".join([head, *reasons, remedy])
+
+
+def _read(store: Store, lake: Lake, table: str, content: Content | None) -> dict[str, Held]:
+    if content is None:
+        if not lake.beside:
+            return {}
+        before = held_files(store, replace(lake, beside=""), table)
+        return {n: h for n, h in before.items() if h.decision in _SETTLED}
+    try:
+        return {name: Held(**value) for name, value in json.loads(content.data).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        message = (
+            f"{lake.quarantined_files(table)}: can't be read ({error}); remove it: the files that "
+            "it names are then taken for merged, so read their rows again, or `tidemark rebuild` "
+            f"{table}"
+        )
+        raise StateError(message) from error
+
+
+def _changed(
+    store: Store, lake: Lake, table: str, wanted: Callable[[dict[str, Held]], Mapping[str, Held]]
+) -> dict[str, Held]:
+    path = lake.quarantined_files(table)
+    content = store.read(path)
+    held = dict(wanted(_read(store, lake, table, content)))
+    data = json.dumps({name: asdict(h) for name, h in sorted(held.items())}, indent=1).encode()
+    is_new = bool(held) if content is None else data != content.data
+    if is_new:
+        store.write_if(path, data, content.version if content else None)
+    return held

@@ -101,7 +101,7 @@ def rebuild(lake: Lake, source: Source, tables: Sequence[Table], job: Job, say: 
         TidemarkError: A table can't be built; the lake is as it was.
     """
     store = local_store(lake)
-    with as_a_rebuild(store, lake, source.name):
+    with as_a_rebuild(lake, source.name):
         refuse_half_swapped(store, lake, source.name)
         left = store.root / lake.rebuild_folder(source.name)
         if left.is_dir() and any(left.iterdir()):
@@ -122,7 +122,7 @@ def complete(lake: Lake, source: str) -> swap.Swap | None:
     store = local_store(lake)
     if swap.unfinished(store, lake, source) is None:
         return None
-    with as_a_rebuild(store, lake, source):
+    with as_a_rebuild(lake, source):
         half = swap.unfinished(store, lake, source)
         if half is not None:
             swap.complete(store, lake, half)
@@ -143,7 +143,7 @@ def undo(lake: Lake, source: str, name: str) -> swap.Swap:
         LakeError: There is no such rebuild, or a run is at work.
     """
     store = local_store(lake)
-    with as_a_rebuild(store, lake, source):
+    with as_a_rebuild(lake, source):
         refuse_half_swapped(store, lake, source)
         done = swap.load(store, swap.record_file(f"{lake.replaced_folder(source)}/{name}"))
         if done is None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tidemark import rebuild as rebuilding
 from tidemark.errors import LakeError, PipelineError
-from tidemark.job_command import source_named, submit
+from tidemark.job_command import Failed, run_by_hand, source_named
 from tidemark.layout import Lake
 from tidemark.metadata import Source
 from tidemark.settings import Settings
@@ -99,30 +97,18 @@ def spark_job(settings: Settings, source: Source, master: str) -> rebuilding.Job
 
     def job(layer: rebuilding.Layer, lake: Lake, tables: Sequence[str]) -> None:
         print(f"{layer}: starting Spark", flush=True)
-        with tempfile.TemporaryDirectory() as folder:
-            report, errors = Path(folder) / "report.json", Path(folder) / "errors"
-            arguments = {
-                "--lake": lake.root,
-                "--beside": lake.beside,
-                "--config": str(source.path.parent),
-                "--source": source.name,
-                "--tables": ",".join(tables),
-                "--report": str(report),
-            }
-            words = [word for pair in arguments.items() for word in pair]
-            words = [str(settings.jobs_folder / f"{layer}.py"), *words]
-            code = submit(words, master, settings, errors)
-            if code:
-                raise PipelineError(_failure(layer, report, errors.read_text(errors="replace")))
+        failed = run_by_hand(settings, source, f"{layer}.py", tables, master, beside=lake.beside)
+        if failed:
+            raise PipelineError(_failure(layer, failed))
 
     return job
 
 
-def _failure(layer: str, report: Path, errors: str) -> str:
-    done = json.loads(report.read_text()) if report.exists() else {}
+def _failure(layer: str, failed: Failed) -> str:
+    done = failed.report
     each = [*done.get("tables", {}).values(), *done.get("views", {}).values()]
     reasons = [part["error"] for part in each if part["status"] == "failed"]
-    why = "".join(f"\n  {reason}" for reason in reasons) or f"\n{errors[-1500:].rstrip()}"
+    why = "".join(f"\n  {reason}" for reason in reasons) or f"\n{failed.said[-1500:].rstrip()}"
     return f"{layer}: nothing was swapped in, the lake is as it was; mend it and run again:{why}"
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
-import tempfile
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Sequence
 
 from tidemark.errors import ConfigError, PipelineError
-from tidemark.job_command import known_source, submit
-from tidemark.layers_lock import as_the_writer
+from tidemark.job_command import Failed, known_source, run_by_hand
+from tidemark.layers_lock import as_a_run, as_the_writer
 from tidemark.layout import Lake
 from tidemark.metadata import Source, Table
-from tidemark.quarantine import Held, decide, held_files, keep, waiting
+from tidemark.quarantine import Held, change, decide, held_files, waiting
 from tidemark.settings import Settings
 from tidemark.storage import Store, open_store
 from tidemark.suggestions import did_you_mean
@@ -82,7 +79,9 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         print("This was a dry run: nothing was written.")
     elif arguments.dismiss:
         for name, held in found.items():
-            dismiss(store, lake, name, list(held))
+            done = dismiss(store, lake, source.name, name, held)
+            for file in held.keys() - done:
+                print(f"{name}: {file} waits no more: it has been replayed meanwhile")
         print("dismissed: the files stay in bronze, and no run reads them")
     else:
         _replay(settings, source, found, arguments)
@@ -90,10 +89,29 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def dismiss(store: Store, lake: Lake, table: str, files: Sequence[str]) -> None:
-    """Leave files out of silver for good; the next run no longer fails by them."""
-    with as_the_writer(lake, table, patience=_PATIENCE):
-        keep(store, lake, table, decide(held_files(store, lake, table), files, "dismissed"))
+def dismiss(
+    store: Store, lake: Lake, source: str, table: str, files: Collection[str]
+) -> dict[str, Held]:
+    """Leave files out of silver for good; the next run no longer fails by them.
+
+    Returns:
+        Those that still waited, by name: a replay may have been faster.
+
+    Raises:
+        PipelineError: A rebuild is at work, which would not learn of it; or another writer.
+    """
+    alone = as_the_writer(lake, table, patience=_PATIENCE)
+    with as_a_run(lake, source, patience=_PATIENCE), alone:
+        # In Azure nobody is kept out: what still waits is looked up with each try to write.
+        done: dict[str, Held] = {}
+
+        def dismissed(now: dict[str, Held]) -> dict[str, Held]:
+            done.clear()
+            done.update({name: h for name, h in waiting(now).items() if name in files})
+            return decide(now, done, "dismissed")
+
+        change(store, lake, table, dismissed)
+    return done
 
 
 def _chosen(store: Store, lake: Lake, tables: Sequence[Table], files: Sequence[str]) -> Waiting:
@@ -119,26 +137,17 @@ def _replay(
             f"JOB=replay PARAMS=source={source.name} (docs/schema-evolution.md)"
         )
         raise ConfigError(message)
-    with tempfile.TemporaryDirectory() as folder:
-        report, errors = Path(folder) / "report.json", Path(folder) / "errors"
-        options = {
-            "--lake": settings.lake.root,
-            "--config": str(source.path.parent),
-            "--source": source.name,
-            "--tables": ",".join(found),
-            "--files": ",".join(file for held in found.values() for file in held),
-            "--report": str(report),
-        }
-        words = [str(settings.jobs_folder / "silver.py"), "--replay"]
-        words += ["--rescue"] if arguments.rescue else []
-        words += [word for pair in options.items() for word in pair]
-        if submit(words, arguments.master, settings, errors):
-            done = json.loads(report.read_text()) if report.exists() else {}
-            raise PipelineError(_failure(done, errors.read_text(errors="replace")))
+    failed = run_by_hand(
+        *(settings, source, "silver.py", found, arguments.master),
+        *("--replay", *(["--rescue"] if arguments.rescue else [])),
+        files=",".join(file for held in found.values() for file in held),
+    )
+    if failed:
+        raise PipelineError(_failure(failed))
 
 
-def _failure(done: Mapping[str, dict[str, dict[str, str]]], errors: str) -> str:
-    tables = done.get("tables", {}).values()
+def _failure(failed: Failed) -> str:
+    tables = failed.report.get("tables", {}).values()
     reasons = [table["error"] for table in tables if table["status"] == "failed"]
-    why = "".join(f"\n  {reason}" for reason in reasons) or f"\n{errors[-1500:].rstrip()}"
+    why = "".join(f"\n  {reason}" for reason in reasons) or f"\n{failed.said[-1500:].rstrip()}"
     return f"replay: what could be replayed is in silver, the rest still waits:{why}"

@@ -12,16 +12,21 @@ import fcntl
 import hashlib
 import os
 import re
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeVar
 
 from tidemark.azure_url import is_azure
 from tidemark.errors import ConfigError, LakeError, ReadOvertaken
 from tidemark.lake_access import load_access
 
+T = TypeVar("T")
+# Of several writers one wins each time: so many tries do for as many writers.
+_ATTEMPTS = 20
+_PAUSE_SECONDS = 0.01
 _UNFINISHED = re.compile(r"\.[0-9a-f]{32}$")
 
 
@@ -112,6 +117,25 @@ def open_store(root: str) -> Store:
         )
         raise LakeError(message)
     return LocalStore(Path(root.removeprefix("file://")))
+
+
+def again(attempt: Callable[[], T], path: str) -> T:
+    """Do what reads a small file and writes it by its version; anew when another one was faster.
+
+    Args:
+        attempt: Reads, and calls `Store.write_if`.
+        path: The file, for the message.
+
+    Raises:
+        ReadOvertaken: Other writers kept getting in between.
+    """
+    for number in range(_ATTEMPTS):
+        try:
+            return attempt()
+        except ReadOvertaken:
+            time.sleep(number * _PAUSE_SECONDS)
+    message = f"{path}: {_ATTEMPTS} other writers got in between; nothing was written, run again"
+    raise ReadOvertaken(message)
 
 
 @dataclass(frozen=True)

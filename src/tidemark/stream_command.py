@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import os
+import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 
 from tidemark.errors import ConfigError
 from tidemark.job_command import known_source
-from tidemark.lake_access import access_variables
+from tidemark.local_job import job_environment, job_words
 from tidemark.metadata import Source
 from tidemark.settings import Settings
-from tidemark.spark_conf import job_variables
 
 _HELP = """\
 Follow the bronze of a source's tables with `processing: continuous`, and merge each new file into
@@ -52,24 +52,30 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """
     source = known_source(settings, arguments.source)
     tables = continuous_tables(source, arguments.table)
-    root = settings.lake.root
-    options = {
-        "--lake": root,
-        "--config": str(source.path.parent),
-        "--source": source.name,
-        "--tables": ",".join(tables),
-        "--every": str(arguments.every),
-    }
-    words = [word for pair in options.items() for word in pair]
+    words = job_words(
+        settings, source, "silver.py", tables, "--continuous", every=str(arguments.every)
+    )
     # Without spark-submit: a Java machine that Python started does not end by Ctrl-C itself.
-    job = [sys.executable, str(settings.jobs_folder / "silver.py"), "--continuous", *words]
-    environment = os.environ | job_variables(os.environ, "local[*]") | access_variables(root)
+    job = [sys.executable, *words]
+    return run_to_its_end(job, job_environment(settings, "local[*]"))
+
+
+def run_to_its_end(job: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a process, and leave it to it when to end: Ctrl-C reaches it too, SIGTERM is handed on.
+
+    Returns:
+        Its exit code.
+    """
     with subprocess.Popen(job, env=environment) as process:
-        while True:
-            try:
-                return process.wait()
-            except KeyboardInterrupt:
-                continue  # the job has it too, and ends when its batch is written
+        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        try:
+            while True:
+                try:
+                    return process.wait()
+                except KeyboardInterrupt:
+                    continue  # the job has it too, and ends when its batch is written
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 def continuous_tables(source: Source, names: list[str]) -> list[str]:

@@ -151,7 +151,7 @@ def test_beside_a_rebuild_a_run_reads_and_leaves_the_rest_to_the_next(
     write("DimUser")
     lake = load_settings().lake
     store = open_store(lake.root)
-    with as_a_rebuild(store, lake, "spotify"):
+    with as_a_rebuild(lake, "spotify"):
         run, states = _run()
     assert states["DimUser.advance_watermark"] == "success"
     assert len(_files(home, "DimUser")) == 1

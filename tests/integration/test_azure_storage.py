@@ -1,34 +1,30 @@
-"""What every storage of a lake promises, on a folder and on Azure's emulator; and Azure's own."""
+"""What every storage of a lake promises, on Azure's emulator; and Azure's own."""
 
 from __future__ import annotations
 
-import random
+import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import azurite
 import pytest
+import quarantine_race
 from azure.storage.blob import BlobLeaseClient
 from azurite import ACCOUNT, KEY, Azurite
 from flaky_proxy import FlakyProxy, proxy
+from store_contract import MB, PROMISES, data_of
 
 from tidemark import storage_azure
-from tidemark.errors import ConfigError, LakeError, LakeUnavailable, ReadOvertaken, is_transient
+from tidemark.errors import ConfigError, LakeError, LakeUnavailable, is_transient
 from tidemark.lake_access import LakeAccess
 from tidemark.layout import Lake, joined_roots
-from tidemark.storage import LocalStore, Store
+from tidemark.storage import Store
 from tidemark.storage_azure import AzureStore
-from tidemark.watermark import load_state, reserve
-
-MB = 2**20
 
 RESERVER = """
 import sys
@@ -74,11 +70,9 @@ def azure(server: Azurite) -> AzureStore:
     return AzureStore(server.lake(), server.access)
 
 
-@pytest.fixture(params=["local", "azure", "azure by a signature"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, server: Azurite) -> Store:
-    if request.param == "local":
-        return LocalStore(tmp_path / "lake")
-    by_key = request.param == "azure"
+@pytest.fixture(params=["by key", "by a signature"])
+def store(request: pytest.FixtureRequest, server: Azurite) -> Store:
+    by_key = request.param == "by key"
     return AzureStore(server.lake(), server.access if by_key else server.access_by_signature)
 
 
@@ -93,168 +87,12 @@ def disturbed(server: Azurite, flaky: FlakyProxy) -> AzureStore:
     return AzureStore(server.lake(), replace(server.access, endpoint=flaky.endpoint))
 
 
-def data_of(store: Store, path: str) -> bytes | None:
-    content = store.read(path)
-    return content and content.data
-
-
 # --- every storage
 
 
-def test_of_many_writers_exactly_one_creates(store: Store) -> None:
-    barrier = threading.Barrier(8)
-
-    def create(number: int) -> int | None:
-        barrier.wait()
-        try:
-            store.write_if("a/state", b"%d" % number, None)
-        except ReadOvertaken:
-            return None
-        return number
-
-    with ThreadPoolExecutor(8) as pool:
-        won = [n for n in pool.map(create, range(8)) if n is not None]
-    assert [b"%d" % n for n in won] == [data_of(store, "a/state")]
-
-
-def test_no_writers_addition_is_lost(store: Store) -> None:
-    def add(_: int) -> None:
-        for _ in range(5):
-            while True:
-                seen = store.read("a/count")
-                try:
-                    value = b"%d" % (int(seen.data) + 1 if seen else 1)
-                    store.write_if("a/count", value, seen.version if seen else None)
-                    break
-                except ReadOvertaken:
-                    pass
-
-    with ThreadPoolExecutor(6) as pool:
-        list(pool.map(add, range(6)))
-    assert data_of(store, "a/count") == b"30"
-
-
-def test_a_stale_version_does_not_write(store: Store) -> None:
-    first = store.write_if("state", b"1", None)
-    second = store.write_if("state", b"2", first)
-    for version in (first, None, '"0x1"'):
-        with pytest.raises(ReadOvertaken, match=r"^state: "):
-            store.write_if("state", b"3", version)
-    content = store.read("state")
-    assert content is not None
-    assert (content.data, content.version) == (b"2", second)
-
-
-def test_what_another_tool_wrote_since_is_noticed(store: Store) -> None:
-    version = store.write_if("T_cdc/cdc.json", b"1", None)
-    store.write("T_cdc/cdc.json", b"ADF's")
-    with pytest.raises(ReadOvertaken):
-        store.write_if("T_cdc/cdc.json", b"2", version)
-    assert data_of(store, "T_cdc/cdc.json") == b"ADF's"
-
-
-@pytest.mark.parametrize("size", [3, 20 * MB])
-def test_publishing_moves_a_file_whole_and_never_overwrites(store: Store, size: int) -> None:
-    for content in (b"a" * size, b"b" * size):
-        store.local_path("bronze/T/_new").write_bytes(content)
-        if content[:1] == b"a":
-            store.publish("bronze/T/_new", "bronze/T/T_1.parquet")
-            assert store.names("bronze/T") == ["T_1.parquet"]
-    with pytest.raises(ReadOvertaken, match="already published"):
-        store.publish("bronze/T/_new", "bronze/T/T_1.parquet")
-    assert data_of(store, "bronze/T/T_1.parquet") == b"a" * size
-    assert store.names("bronze/T") == ["T_1.parquet", "_new"], "what the loser made can be removed"
-    store.remove("bronze/T/_new")
-    assert store.names("bronze/T") == ["T_1.parquet"]
-
-
-def test_files_in_folders_of_days_are_published_listed_and_read(store: Store) -> None:
-    day, later = "bronze/T/date=2026-11-22/T_1.parquet", "bronze/T/date=2026-11-23/T_2.parquet"
-    for file in (day, later, "bronze/T/T_3.parquet"):
-        store.local_path("bronze/T/_new").write_bytes(file.encode())
-        store.publish("bronze/T/_new", file)
-    store.local_path("bronze/T/_begun").write_bytes(b"")
-    store.write("bronze/T/date=2026-11-22/deeper/T_4.parquet", b"")
-    store.write("bronze/TT/T_5.parquet", b"")
-    assert store.names("bronze/T") == ["T_3.parquet", "_begun"], "what was begun is found here"
-    found = [name for name in store.names_below("bronze/T") if name != "_begun"]
-    below = [file.removeprefix("bronze/T/") for file in (day, later)]
-    assert found == ["T_3.parquet", *below]
-    assert data_of(store, later) == later.encode()
-    opened = store.readable(day)
-    with opened.open("rb") if isinstance(opened, Path) else opened as file:
-        assert file.read() == day.encode()
-    store.local_path("bronze/T/_new").write_bytes(b"another")
-    with pytest.raises(ReadOvertaken, match="already published"):
-        store.publish("bronze/T/_new", day)
-    store.remove(day)
-    assert store.names_below("bronze/T/date=2026-11-22") == ["deeper/T_4.parquet"]
-    assert store.names_below("bronze/none") == []
-
-
-def test_of_many_publishers_exactly_one_wins(store: Store) -> None:
-    for n in range(6):
-        store.local_path(f"bronze/T/_{n}").write_bytes(b"%d" % n)
-
-    def publish(number: int) -> int | None:
-        try:
-            store.publish(f"bronze/T/_{number}", "bronze/T/T_1")
-        except ReadOvertaken:
-            return None
-        return number
-
-    with ThreadPoolExecutor(6) as pool:
-        won = [n for n in pool.map(publish, range(6)) if n is not None]
-    assert [b"%d" % n for n in won] == [data_of(store, "bronze/T/T_1")]
-
-
-def test_publishing_what_a_later_read_cleared_away_is_tried_again(store: Store) -> None:
-    store.local_path("bronze/T/_gone").write_bytes(b"")
-    store.remove("bronze/T/_gone")
-    with pytest.raises(ReadOvertaken, match=r"^bronze/T/T_1: overtaken by a later read; .*"):
-        store.publish("bronze/T/_gone", "bronze/T/T_1")
-    assert store.names("bronze/T") == []
-
-
-def test_a_large_file_is_read_in_any_order(store: Store) -> None:
-    data = random.Random(1).randbytes(3 * MB + 7)
-    store.local_path("T_cdc/digests").write_bytes(data)
-    store.upload("T_cdc/digests")
-    assert store.names("T_cdc") == ["digests"]
-    found = store.readable("T_cdc/digests")
-    file = found.open("rb") if isinstance(found, Path) else found
-    with file:
-        for _ in range(30):
-            place, length = random.Random(_).randrange(len(data)), random.Random(_).randrange(MB)
-            file.seek(place)
-            assert file.read(length) == data[place : place + length]
-        assert file.seek(-4, 2) == len(data) - 4
-        assert file.read() == data[-4:]
-
-
-def test_names_and_folders_are_those_directly_inside(store: Store) -> None:
-    assert (store.names("t"), store.folders("t"), store.read("t/x")) == ([], [], None)
-    odd = "DimUser_2025-10-07T19:49:55.1234567Z"
-    for path in ("t/b", f"t/{odd}", "t/sub/c", "t/sub two/c", "tt/d"):
-        store.write(path, b"")
-    assert store.names("t") == sorted(["b", odd])
-    assert store.folders("t") == ["sub", "sub two"]
-    assert data_of(store, f"t/{odd}") == b""
-
-
-def test_what_is_not_there(store: Store) -> None:
-    store.remove("bronze/T/x")
-    with pytest.raises(FileNotFoundError):
-        open(store.readable("bronze/T/x"))  # type: ignore[arg-type]  # noqa: PTH123, SIM115
-
-
-def test_a_lake_of_any_kind_starts_empty(store: Store) -> None:
-    lake = Lake("unused")
-    first, second = (
-        reserve(store, lake, "DimUser", now=datetime(2026, 1, 1, tzinfo=UTC)) for _ in "12"
-    )
-    assert second > first
-    assert load_state(store, lake, "DimUser").reserved == second
+@pytest.mark.parametrize("promise", PROMISES)
+def test_what_every_storage_promises(promise: str, store: Store) -> None:
+    PROMISES[promise](store)
 
 
 # --- Azure alone
@@ -270,6 +108,14 @@ def test_processes_get_distinct_sequences(
     outputs = [worker.communicate()[0].split() for worker in workers]
     assert all(output == sorted(output) and len(output) == 8 for output in outputs)
     assert len({sequence for output in outputs for sequence in output}) == 24
+
+
+def test_processes_that_write_a_quarantine_at_once_lose_nothing(
+    server: Azurite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    quarantine_race.assert_nothing_is_lost(server.lake(), dict(os.environ))
 
 
 def test_a_publisher_that_is_killed_while_it_uploads_leaves_nothing_visible(

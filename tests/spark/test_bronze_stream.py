@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as sf
 from pyspark.sql.types import StructType
 
-from tidemark.errors import LakeUnavailable, PipelineError
+from tidemark.errors import LakeUnavailable, PipelineError, ReadOvertaken
 from tidemark.layout import Lake, sequence_of
 from tidemark.quarantine import held_files
 from tidemark.spark import bronze_stream
@@ -87,3 +89,32 @@ def test_a_file_that_is_no_parquet_is_held_and_an_outage_holds_nothing(
     (tmp_path / name).rename(tmp_path / "bronze" / "DimUser" / name)
     assert bronze_stream.stream_schema(spark, store, lake, "DimUser").held == {name}
     assert held_files(store, lake, "DimUser") == held
+
+
+def test_columns_that_a_replay_adds_meanwhile_are_not_lost(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, store = Lake(str(tmp_path)), open_store(str(tmp_path))
+    name = "DimUser_20260101T000000000000Z.parquet"
+    (tmp_path / "bronze" / "DimUser").mkdir(parents=True)
+    rows = spark.sql("SELECT 1 AS user_id, 'Ann' AS user_name").toPandas()
+    rows.to_parquet(tmp_path / "bronze" / "DimUser" / name)
+    plain, times = bronze_stream._union, []
+
+    def beside(*arguments: Any) -> Any:  # in Azure, where no lock keeps it out
+        if not times:
+            known = bronze_stream.known_schema(store, lake, "DimUser")
+            columns = StructType([*known.columns, *StructType.fromDDL("rescued_one string")])
+            bronze_stream.write_schema(store, lake, "DimUser", replace(known, columns=columns))
+        times.append(1)
+        return plain(*arguments)
+
+    monkeypatch.setattr(bronze_stream, "_union", beside)
+    found = bronze_stream.stream_schema(spark, store, lake, "DimUser")
+    assert len(times) == 2
+    assert {"rescued_one", "user_id", "user_name"} <= set(found.columns.names)
+    again = bronze_stream.known_schema(store, lake, "DimUser")
+    assert (again.columns, again.files) == (found.columns, {name})
+    # Who read before that may not write any more.
+    with pytest.raises(ReadOvertaken):
+        bronze_stream.write_schema(store, lake, "DimUser", replace(again, version="older"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -14,13 +15,15 @@ from pyspark.sql import SparkSession
 from tiny_lake import KEYS, TinyLake, artist, user
 
 from tidemark.errors import PipelineError
-from tidemark.layers_lock import as_the_stream, streamed_by
+from tidemark.layers_lock import as_maintenance, as_the_stream, as_the_writer, streamed_by
 from tidemark.layout import Lake
 from tidemark.metadata import load_source
 from tidemark.pending import silver_pending
 from tidemark.spark.continuous import Stream, follow, run_stream
 from tidemark.spark.silver import TableResult
 from tidemark.storage import LocalStore, open_store
+
+WAITS = r"{}: waits, as process \d+ on \S+ \(since \d{{4}}-\d\d-\d\d [\d:+]+\) is {}"
 
 
 def until(is_so: Callable[[], bool], seconds: float = 180) -> None:
@@ -42,7 +45,7 @@ def test_a_stream_follows_bronze_and_a_run_leaves_it_its_tables(
         target=lambda: left.append(run_stream(stream, ["DimUser", "DimArtist"]))
     )
     thread.start()
-    until(lambda: not silver_pending(store, lake.lake, KEYS))
+    until(lambda: bool(said) and not silver_pending(store, lake.lake, KEYS))
     assert "DimUser: 1 rows read, 1 changes, done" in said[0]
 
     # Another stream, and a run: both keep off, and the run's other tables are done.
@@ -72,6 +75,65 @@ def test_a_stream_follows_bronze_and_a_run_leaves_it_its_tables(
     assert left == [["DimUser"]]
     assert streamed_by(lake.lake, "DimArtist") is None
     assert lake.run("DimArtist")["DimArtist"].batches == 0
+
+
+def test_another_writer_is_waited_for_and_named_and_is_no_failure(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    lake = TinyLake(spark, tmp_path / "lake")
+    store, said, stop = open_store(str(lake.root)), [], threading.Event()
+    root, rules = str(lake.root), lake.root / "rules"
+    stream = Stream(spark, root, lake.source, rules, 0.02, stop, said.append)
+    left: list[list[str]] = []
+    thread = threading.Thread(
+        target=lambda: left.append(run_stream(stream, ["DimUser", "DimArtist"]))
+    )
+    lake.publish("DimUser", 1, [user(1, "Ann")])
+    lake.publish("DimArtist", 1, [artist(1, "a")])
+    with as_the_writer(lake.lake, "DimUser"):  # as a replay does
+        thread.start()
+        until(lambda: silver_pending(store, lake.lake, KEYS) == ["DimUser"])
+        time.sleep(1)  # for many more looks than ATTEMPTS
+        waits = [line for line in said if "waits" in line]
+        assert len(waits) == 1, "said once, not at each look"
+        assert re.fullmatch(WAITS.format("DimUser", "writing its silver"), waits[0])
+    until(lambda: not silver_pending(store, lake.lake, KEYS))
+
+    with as_maintenance(lake.lake, "spotify"):
+        lake.publish("DimUser", 2, [user(1, "Ann B")])
+        until(lambda: "maintaining" in said[-1])
+        whole = WAITS.format("DimUser", "maintaining silver and gold of spotify")
+        assert re.fullmatch(whole, said[-1])
+        stop.set()
+        thread.join(10)  # and not when the maintenance ends
+        assert not thread.is_alive()
+    assert left == [[]]
+    assert "failed" not in " ".join(said)
+
+
+def test_only_failures_count_and_what_is_waited_for_is_said_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    LocalStore(tmp_path).write("bronze/A/A_20260101T000000000000Z.parquet", b"")
+    occupied = TableResult(status="occupied", error="process 7 (since 9:00) is writing its silver")
+    failed = TableResult(status="failed", error="A: no such column")
+    looks = iter([failed, occupied, occupied, failed, occupied, occupied, occupied, failed])
+
+    def run(*_: object, **__: object) -> dict[str, TableResult]:
+        return {"A": next(looks)}
+
+    monkeypatch.setattr("tidemark.spark.continuous.run_silver", run)
+    monkeypatch.setattr("tidemark.spark.continuous.SAY_AGAIN_SECONDS", 0.0)
+    said: list[str] = []
+    source, stop = load_source(_two_tables(tmp_path)), threading.Event()
+    stream = Stream(cast("Any", None), str(tmp_path), source, tmp_path, 0.0, stop, said.append)
+    assert run_stream(stream, ["A"]) == ["A"]
+    waits = "A: waits, as process 7 (since 9:00) is writing its silver"
+    assert [line for line in said if "failed" not in line] == [
+        *("A: no such column", waits, waits, "A: no such column", waits, waits, waits),
+        *("A: no such column", "A: left to the Dag's next run, which tells of it"),
+    ]
+    assert next(looks, None) is None
 
 
 def test_a_stream_waits_for_a_rebuild_and_yields_to_another_stream(tmp_path: Path) -> None:

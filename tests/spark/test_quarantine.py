@@ -24,7 +24,7 @@ SITES = [
     ("bronze_stream", "write_schema"),
     ("silver_merge", "_append"),
     ("silver_merge", "_merge"),
-    ("quarantine", "keep"),
+    ("quarantine", "_changed"),
 ]
 
 
@@ -138,7 +138,7 @@ def test_a_column_of_another_type_waits_or_is_rescued(
 
     # A row that fits again has nothing rescued; the key's file is dismissed, its rows read anew.
     lake.publish("DimArtist", 4, [artist(4, "e") | {"plays": 1}], narrow)
-    dismiss(store(lake), lake.lake, "DimUser", [key.name])
+    dismiss(store(lake), lake.lake, "spotify", "DimUser", [key.name])
     lake.publish("DimUser", 3, [user(2, "Ben")])
     assert job(lake, monkeypatch) == 0
     assert lake.current("DimArtist", "artist_id", "plays", "_rescued_data")[3] == (4, 1, None)

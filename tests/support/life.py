@@ -99,6 +99,7 @@ def stopped_at(
         patch.object(DataFrameWriter, "save", watching(DataFrameWriter.save)),
         patch.object(DeltaMergeBuilder, "execute", watching(DeltaMergeBuilder.execute)),
         patch.object(LocalStore, "write", watching(LocalStore.write)),
+        patch.object(LocalStore, "write_if", watching(LocalStore.write_if)),
     ):
         yield hit
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -78,3 +82,35 @@ def test_a_writer_waits_for_the_one_before(tmp_path: Path) -> None:
     with as_the_writer(lake, "A", patience=5):
         assert free.is_set()
     thread.join()
+
+
+JOB = """
+import signal, sys, threading
+stop = threading.Event()
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda *_: stop.set())
+print("follows", flush=True)
+stop.wait(60)
+print("ends by itself", flush=True)
+sys.exit(3)
+"""
+COMMAND = """
+import os, sys
+from tidemark.stream_command import run_to_its_end
+sys.exit(run_to_its_end([sys.executable, "-c", sys.argv[1]], os.environ))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_who_ends_the_command_ends_the_stream(number: signal.Signals) -> None:
+    # As a service does with SIGTERM; Ctrl-C goes to all of the terminal's processes.
+    words = [sys.executable, "-c", COMMAND, JOB]
+    command = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert command.stdout is not None
+    assert command.stdout.readline() == "follows\n"
+    if number == signal.SIGINT:
+        os.killpg(command.pid, number)
+    else:
+        command.send_signal(number)
+    assert command.communicate(timeout=30)[0] == "ends by itself\n"
+    assert command.returncode == 3

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tidemark import maintain_command
+from tidemark import job_command, maintain_command
 from tidemark.errors import ConfigError, LakeError, PipelineError
 from tidemark.layout import Lake
 from tidemark.settings import Settings, load_settings
@@ -35,7 +35,7 @@ class Jobs:
 @pytest.fixture
 def jobs(monkeypatch: pytest.MonkeyPatch) -> Jobs:
     jobs = Jobs()
-    monkeypatch.setattr(maintain_command, "submit", jobs.submit)
+    monkeypatch.setattr(job_command, "submit", jobs.submit)
     return jobs
 
 

@@ -316,7 +316,7 @@ def test_a_rebuild_and_a_run_keep_out_of_each_others_way(world: World) -> None:
     ):
         world.rebuild()
     assert world.layers() == world.before
-    with as_a_rebuild(world.store, world.lake, "spotify"):
+    with as_a_rebuild(world.lake, "spotify"):
         with (
             pytest.raises(PipelineError, match=r"spotify: process \d+ on .* is rebuilding"),
             as_a_run(world.lake, "spotify"),

@@ -19,6 +19,7 @@ from tidemark.extract import source as source_module
 from tidemark.extract.choice import choose
 from tidemark.extract.columns import select
 from tidemark.extract.dialect import dialect_of
+from tidemark.extract.ordinary import Records
 from tidemark.extract.source import OpenSource
 from tidemark.extract.sqlserver_errors import is_transient_text
 from tidemark.extract.tsql import hex_text, number_of
@@ -226,6 +227,8 @@ def test_a_record_that_the_login_may_not_read_is_named(tmp_path: Path) -> None:
     answers = dict(zip(RECORDS, ([(0,)], [(0,)], []), strict=True))
     source = OpenSource(connection(**answers), sqlserver)  # type: ignore[arg-type]
     choice = choose(source, table)
+    asked: Any = source.connection
+    assert len(asked.asked) == len(RECORDS), "each question once"
     assert choice.name == "watermark"
     assert "for cdc: GRANT SELECT ON SCHEMA::cdc TO the login" in choice.reason
     assert (
@@ -238,7 +241,7 @@ def test_a_record_that_the_login_may_not_read_is_named(tmp_path: Path) -> None:
 
 def test_a_server_that_lacks_a_view_offers_nothing_of_it(tmp_path: Path) -> None:
     bare: Any = Refusing({})
-    assert sqlserver.offers(bare, order_line(tmp_path)) == ()
+    assert sqlserver.records(bare, order_line(tmp_path)) == Records()
     assert sqlserver.falsified(bare, order_line(tmp_path)) == ()
     assert sqlserver.sees_one_moment(bare) is False
     assert sqlserver.oldest_transaction(bare) is None
@@ -249,7 +252,7 @@ def test_a_server_that_does_not_answer_is_not_taken_for_one_that_lacks_it(tmp_pa
     gone: Any = Refusing({})
     gone.words = "Communication link failure"
     with pytest.raises(sa.exc.DBAPIError):
-        sqlserver.offers(gone, order_line(tmp_path))
+        sqlserver.records(gone, order_line(tmp_path))
 
 
 MASKED = {"FROM sys.masked_columns": [("quantity",), ("per%cent:x",)]}

@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
+from store_contract import PROMISES
 
-from tidemark.errors import LakeError, ReadOvertaken
+from tidemark.errors import LakeError
 from tidemark.storage import LocalStore, _explained, open_store
 
 ENDLESS_WRITER = """
@@ -77,6 +77,11 @@ def python(code: str, *arguments: object) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.parametrize("promise", PROMISES)
+def test_what_every_storage_promises(promise: str, store: LocalStore) -> None:
+    PROMISES[promise](store)
+
+
 def test_a_killed_writer_leaves_the_file_whole(store: LocalStore) -> None:
     values = set()
     for index in range(5):
@@ -113,56 +118,6 @@ def test_of_two_processes_exactly_one_wins_each_time(store: LocalStore) -> None:
     assert content.data == b"120"
 
 
-def test_of_many_threads_exactly_one_creates(store: LocalStore) -> None:
-    won: list[int] = []
-    barrier = threading.Barrier(8)
-
-    def create(number: int) -> None:
-        barrier.wait()
-        try:
-            store.write_if("state", b"%d" % number, None)
-        except ReadOvertaken:
-            return
-        won.append(number)
-
-    threads = [threading.Thread(target=create, args=(n,)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    content = store.read("state")
-    assert content is not None
-    assert [b"%d" % number for number in won] == [content.data]
-
-
-def test_a_stale_version_does_not_write(store: LocalStore) -> None:
-    first = store.write_if("state", b"1", None)
-    second = store.write_if("state", b"2", first)
-    for version in (first, None, "other"):
-        with pytest.raises(ReadOvertaken, match=r"^state: "):
-            store.write_if("state", b"3", version)
-    content = store.read("state")
-    assert content is not None
-    assert (content.data, content.version) == (b"2", second)
-
-
-def test_publishing_never_overwrites(store: LocalStore) -> None:
-    store.write("bronze/T/_new", b"new")
-    store.write("bronze/T/T_1.parquet", b"old")
-    with pytest.raises(ReadOvertaken, match="already published"):
-        store.publish("bronze/T/_new", "bronze/T/T_1.parquet")
-    old = store.read("bronze/T/T_1.parquet")
-    assert old is not None
-    assert old.data == b"old"
-    assert store.read("bronze/T/_new") is not None
-
-
-def test_publishing_moves_the_file(store: LocalStore) -> None:
-    store.write("bronze/T/_new", b"new")
-    store.publish("bronze/T/_new", "bronze/T/T_1.parquet")
-    assert store.names("bronze/T") == ["T_1.parquet"]
-
-
 def test_publishing_makes_the_folder_and_waits_for_the_disk_up_to_the_root(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,13 +130,6 @@ def test_publishing_makes_the_folder_and_waits_for_the_disk_up_to_the_root(
     # A folder that the disk forgets takes the file with it.
     folders = ["bronze/T/date=2026-01-02", "bronze/T", "bronze", "."]
     assert synced == [store.root / folder for folder in folders]
-
-
-def test_publishing_what_a_later_read_cleared_away_is_tried_again(store: LocalStore) -> None:
-    store.write("bronze/T/x", b"")
-    with pytest.raises(ReadOvertaken, match=r"^bronze/T/T_1: overtaken by a later read; .*"):
-        store.publish("bronze/T/_missing", "bronze/T/T_1")
-    assert store.names("bronze/T") == ["x"]
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -244,24 +192,6 @@ def test_other_users_of_the_lake_may_read(store: LocalStore) -> None:
     finally:
         os.umask(before)
     assert (store.root / "bronze/T_cdc/cdc.json").stat().st_mode & 0o777 == 0o644
-
-
-def test_what_is_not_there(store: LocalStore) -> None:
-    assert store.read("x") is None
-    assert store.names("bronze/T") == store.names_below("bronze/T") == []
-    store.remove("bronze/T/x")
-
-
-def test_names_are_files_directly_in_the_folder(store: LocalStore) -> None:
-    for path in ("t/b", "t/a", "t/sub/c"):
-        store.write(path, b"")
-    assert store.names("t") == ["a", "b"]
-
-
-def test_names_below_are_those_of_the_folder_and_of_its_folders(store: LocalStore) -> None:
-    for path in ("t/b", "t/sub/c", "t/a", "t/date=2026-01-01/d", "t/sub/deeper/e", "tt/f", "g"):
-        store.write(path, b"")
-    assert store.names_below("t") == ["a", "b", "date=2026-01-01/d", "sub/c"]
 
 
 def test_lakes_open_by_folder_or_file_url(tmp_path: Path) -> None:

@@ -19,11 +19,11 @@ from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
 from tidemark import report
 from tidemark.errors import ConfigError, PipelineError
 from tidemark.lake_access import access_variables
+from tidemark.local_job import job_words, run_here
 from tidemark.metadata import Source
-from tidemark.settings import Settings, load_settings
+from tidemark.settings import load_settings
 from tidemark.spark_conf import conf_for, is_local, job_variables
 from tidemark.storage import open_store
-from tidemark.warm_spark import run_job
 
 logger = logging.getLogger(__name__)
 
@@ -45,9 +45,13 @@ class SparkJob(SparkSubmitOperator):
         settings = load_settings()
         # Unique for each attempt: what is found there is never an earlier attempt's.
         self.report_path = str(settings.home / "spark" / f"{source.name}.{layer}.{{{{ ti.id }}}}")
+        pending = f"{{{{ ti.xcom_pull(task_ids='pending_for_{layer}') | join(',') }}}}"
+        script, *words = job_words(
+            settings, source, f"{layer}.py", [pending], report=self.report_path
+        )
         super().__init__(
-            application=str(settings.jobs_folder / f"{layer}.py"),
-            application_args=_arguments(layer, source, settings, self.report_path),
+            application=script,
+            application_args=words,
             conn_id=SPARK_CONNECTION,
             name=f"tidemark {source.name} {layer}",
             **options,
@@ -102,21 +106,14 @@ class SparkJob(SparkSubmitOperator):
             process.kill()
 
     def _run_here(self, master: str) -> None:
-        settings = load_settings()
         last: deque[str] = deque(maxlen=_LAST_LINES)
 
         def show(line: str) -> None:
             last.append(line)
             logger.info(line)
 
-        code = run_job(
-            [self.application, *(self.application_args or ())],
-            conf_for(master, settings.lake.root) | {"spark.master": master},
-            os.environ | job_variables(os.environ, master) | access_variables(settings.lake.root),
-            settings.warm_spark_folder,
-            show,
-            started=self._started,
-        )
+        job = [self.application, *(self.application_args or ())]
+        code = run_here(job, master, load_settings(), show, started=self._started)
         if code:
             said = "\n".join(last)
             message = f"Cannot execute: {self.name}. Error code is: {code}.\nLast lines:\n{said}"
@@ -202,15 +199,3 @@ def require_connection() -> str:
         )
         raise ConfigError(message) from error
     return str(connection.host or "")
-
-
-def _arguments(layer: Layer, source: Source, settings: Settings, report_path: str) -> list[str]:
-    pending = f"{{{{ ti.xcom_pull(task_ids='pending_for_{layer}') | join(',') }}}}"
-    arguments = {
-        "--lake": settings.lake.root,
-        "--config": str(source.path.parent),
-        "--source": source.name,
-        "--tables": pending,
-        "--report": report_path,
-    }
-    return [word for pair in arguments.items() for word in pair]

@@ -44,8 +44,8 @@ def choose(source: OpenSource, table: Table) -> Choice:
     Raises:
         SourceError: The metadata names a strategy that this kind of database does not have.
     """
-    offered = source.dialect.offers(source.connection, table)
-    withheld = source.dialect.withheld(source.connection, table)
+    recorded = source.dialect.records(source.connection, table)
+    offered, withheld = recorded.offered, recorded.withheld
     if table.strategy and table.strategy in withheld:
         raise SourceError(_no_grant(table, table.strategy, withheld[table.strategy]))
     if table.strategy:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from types import ModuleType
 from typing import Any, Protocol, cast
@@ -13,12 +13,13 @@ import sqlalchemy as sa
 from tidemark.errors import SourceError
 from tidemark.extract import postgresql, sqlite, sqlserver
 from tidemark.extract.keys import UniqueKeys
-from tidemark.metadata import Strategy, Table
+from tidemark.extract.ordinary import Records
+from tidemark.metadata import Table
 from tidemark.windows import Kind
 
 
 class Dialect(Protocol):
-    """A kind of database."""
+    """A kind of database; what most of them answer alike stands in `tidemark.extract.ordinary`."""
 
     def create_engine(self, url: sa.URL, schema: str) -> sa.Engine:
         """Make an engine that can only read.
@@ -99,11 +100,8 @@ class Dialect(Protocol):
     def sees_one_moment(self, connection: sa.Connection) -> bool:
         """Tell whether a single statement reads the table as it was at one moment."""
 
-    def offers(self, connection: sa.Connection, table: Table) -> tuple[Strategy, ...]:
-        """List what the database itself records of a table's changes, the best first."""
-
-    def withheld(self, connection: sa.Connection, table: Table) -> Mapping[Strategy, str]:
-        """Give the missing grant of each strategy that the database offers, but not to us."""
+    def records(self, connection: sa.Connection, table: Table) -> Records:
+        """Tell what the database itself records of a table's changes, and shows us of it."""
 
     def falsified(self, connection: sa.Connection, table: Table) -> Sequence[str]:
         """Name the columns whose values the database hides from this login behind false ones."""

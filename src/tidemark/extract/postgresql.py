@@ -17,9 +17,30 @@ import sqlalchemy as sa
 from tidemark.extract import postgresql_copy
 from tidemark.extract.declared import Declared
 from tidemark.extract.keys import UniqueKeys, inspected
-from tidemark.metadata import Strategy, Table
+from tidemark.extract.ordinary import (
+    arrow_rows,
+    comparable,
+    cursor_text,
+    falsified,
+    is_waking,
+    records,
+    sees_one_moment,
+    unreadable,
+)
+from tidemark.metadata import Table
 from tidemark.windows import Kind
 
+# What is asked of a dialect and stands in a module of its own.
+__all__ = [
+    "arrow_rows",
+    "comparable",
+    "cursor_text",
+    "falsified",
+    "is_waking",
+    "records",
+    "sees_one_moment",
+    "unreadable",
+]
 _DECIMAL_DIGITS = 38
 _CANCEL_SECONDS = 2.0
 # A part of the message → what to do.
@@ -145,12 +166,6 @@ def unique_keys(connection: sa.Connection, table: Table) -> UniqueKeys:
     return inspected(connection, table)
 
 
-def comparable(expression: sa.ColumnElement[object], kind: Kind) -> sa.ColumnElement[object]:
-    """PostgreSQL's types compare as what they are."""
-    del kind
-    return expression
-
-
 def bound(text: str, kind: Kind, declared: str) -> sa.ColumnElement[object]:
     """Bind a cursor value as text, cast to the cursor's own type."""
     value = sa.literal(text, sa.Text())
@@ -164,19 +179,6 @@ def bound(text: str, kind: Kind, declared: str) -> sa.ColumnElement[object]:
 def typed(text: str, declared: str) -> sa.ColumnElement[Any]:
     """Bind a value as text, cast to its own type."""
     return sa.cast(sa.literal(text, sa.Text()), Declared(declared))
-
-
-def cursor_text(cursor: sa.ColumnElement[Any], kind: Kind) -> sa.ColumnElement[Any]:
-    """Python's timestamps have six digits, as PostgreSQL's."""
-    del kind
-    return cursor
-
-
-def arrow_rows(result: sa.CursorResult[Any], most: int) -> pa.RecordBatch | None:
-    """Psycopg gives Python's values alone, which do for a few rows."""
-    nothing: pa.RecordBatch | None = None
-    del result, most
-    return nothing
 
 
 def exported(
@@ -221,47 +223,10 @@ def fix_moment(connection: sa.Connection) -> None:
     connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
 
-def sees_one_moment(connection: sa.Connection) -> bool:
-    """A statement of PostgreSQL's reads one moment, whatever is written meanwhile."""
-    del connection
-    return True
-
-
-def offers(connection: sa.Connection, table: Table) -> tuple[Strategy, ...]:
-    """PostgreSQL records no changes that Tidemark reads."""
-    del connection, table
-    return ()
-
-
-def withheld(connection: sa.Connection, table: Table) -> dict[Strategy, str]:
-    """PostgreSQL offers nothing that could be withheld."""
-    del connection, table
-    return {}
-
-
-def falsified(connection: sa.Connection, table: Table) -> tuple[str, ...]:
-    """PostgreSQL shows values as they are, or refuses."""
-    del connection, table
-    return ()
-
-
-def unreadable(connection: sa.Connection) -> str | None:
-    """PostgreSQL's columns hold what they are declared to hold."""
-    nothing: str | None = None
-    del connection
-    return nothing
-
-
 def cancel(connection: sa.Connection) -> None:
     """Ask the server to cancel what the connection waits for."""
     driver: Any = connection.connection.driver_connection
     driver.cancel_safe(timeout=_CANCEL_SECONDS)
-
-
-def is_waking(error: sa.exc.DBAPIError) -> bool:
-    """PostgreSQL does not sleep."""
-    del error
-    return False
 
 
 def remedy(reason: str) -> str | None:

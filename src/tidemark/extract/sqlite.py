@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,28 @@ import sqlalchemy as sa
 
 from tidemark.errors import SourceError, shown
 from tidemark.extract.keys import UniqueKeys, inspected
-from tidemark.metadata import Strategy, Table
+from tidemark.extract.ordinary import (
+    arrow_rows,
+    cursor_text,
+    exported,
+    falsified,
+    is_waking,
+    records,
+    sees_one_moment,
+)
+from tidemark.metadata import Table
 from tidemark.windows import Kind, ordinal
 
+# What is asked of a dialect and stands in a module of its own.
+__all__ = [
+    "arrow_rows",
+    "cursor_text",
+    "exported",
+    "falsified",
+    "is_waking",
+    "records",
+    "sees_one_moment",
+]
 _LOCK_SECONDS = 10.0
 _TRANSIENT = ("database is locked", "database table is locked", "disk i/o error", "busy")
 _CURSOR_KINDS: tuple[Kind, ...] = ("timestamp", "date", "integer")
@@ -112,12 +131,6 @@ def cut(declared: str) -> str | None:
     return None
 
 
-def cursor_text(cursor: sa.ColumnElement[Any], kind: Kind) -> sa.ColumnElement[Any]:
-    """A timestamp is a text already."""
-    del kind
-    return cursor
-
-
 def declared_types(connection: sa.Connection, table: Table) -> dict[str, str]:
     """Give the declared type of each column, generated ones included."""
     quote = connection.dialect.identifier_preparer.quote_identifier
@@ -151,22 +164,6 @@ def typed(text: str, declared: str) -> sa.ColumnElement[Any]:
     return sa.literal(text, sa.String)
 
 
-def arrow_rows(result: sa.CursorResult[Any], most: int) -> pa.RecordBatch | None:
-    """SQLite's driver gives Python's values alone."""
-    nothing: pa.RecordBatch | None = None
-    del result, most
-    return nothing
-
-
-def exported(
-    connection: sa.Connection, statement: sa.Executable, columns: pa.Schema, table: str, most: int
-) -> Iterator[pa.RecordBatch] | None:
-    """SQLite has no export of its own."""
-    nothing: Iterator[pa.RecordBatch] | None = None
-    del connection, statement, columns, table, most
-    return nothing
-
-
 def clock(connection: sa.Connection) -> datetime:
     """Read the source's own clock, UTC."""
     text = connection.execute(sa.select(sa.func.strftime("%Y-%m-%dT%H:%M:%f", "now"))).scalar_one()
@@ -192,28 +189,10 @@ def fix_moment(connection: sa.Connection) -> None:
     del connection
 
 
-def sees_one_moment(connection: sa.Connection) -> bool:
-    """A statement of SQLite's reads one moment, whatever is written meanwhile."""
-    del connection
-    return True
-
-
-def offers(connection: sa.Connection, table: Table) -> tuple[Strategy, ...]:
-    """SQLite records no changes."""
-    del connection, table
-    return ()
-
-
 def cancel(connection: sa.Connection) -> None:
     """Cancel what the connection is at."""
     driver: Any = connection.connection.driver_connection
     driver.interrupt()
-
-
-def is_waking(error: sa.exc.DBAPIError) -> bool:
-    """SQLite does not sleep."""
-    del error
-    return False
 
 
 def remedy(reason: str) -> str | None:
@@ -227,18 +206,6 @@ def is_transient(error: sa.exc.DBAPIError) -> bool:
     """Tell whether the same statement may succeed a little later."""
     reason = str(error.orig).lower()
     return error.connection_invalidated or any(sign in reason for sign in _TRANSIENT)
-
-
-def withheld(connection: sa.Connection, table: Table) -> dict[Strategy, str]:
-    """SQLite offers nothing that could be withheld."""
-    del connection, table
-    return {}
-
-
-def falsified(connection: sa.Connection, table: Table) -> tuple[str, ...]:
-    """SQLite shows values as they are, or refuses."""
-    del connection, table
-    return ()
 
 
 def unreadable(connection: sa.Connection) -> str | None:

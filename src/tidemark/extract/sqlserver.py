@@ -7,7 +7,6 @@ no read-only session.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -16,8 +15,9 @@ import sqlalchemy as sa
 
 from tidemark.extract.declared import Declared
 from tidemark.extract.keys import UniqueKeys
+from tidemark.extract.ordinary import comparable, exported, unreadable
 from tidemark.extract.sqlserver_errors import is_transient, is_waking, remedy
-from tidemark.extract.sqlserver_rights import answer, falsified, offers, withheld
+from tidemark.extract.sqlserver_rights import answer, falsified, records
 from tidemark.extract.tsql import object_name
 from tidemark.metadata import Table
 from tidemark.windows import Kind
@@ -82,7 +82,16 @@ _UNIQUE = (
 )
 
 # What is asked of a dialect and stands in a module of its own.
-__all__ = ["falsified", "is_transient", "is_waking", "offers", "remedy", "withheld"]
+__all__ = [
+    "comparable",
+    "exported",
+    "falsified",
+    "is_transient",
+    "is_waking",
+    "records",
+    "remedy",
+    "unreadable",
+]
 
 
 def create_engine(url: sa.URL, schema: str) -> sa.Engine:
@@ -207,12 +216,6 @@ def cursor_text(cursor: sa.ColumnElement[Any], kind: Kind) -> sa.ColumnElement[A
     return _styled(cursor, "34", 121) if kind in {"timestamp", "date"} else cursor
 
 
-def comparable(expression: sa.ColumnElement[object], kind: Kind) -> sa.ColumnElement[object]:
-    """SQL Server's types compare as what they are."""
-    del kind
-    return expression
-
-
 def bound(text: str, kind: Kind, declared: str) -> sa.ColumnElement[object]:
     """Bind a cursor value as text, cast to the column's own type.
 
@@ -244,15 +247,6 @@ def arrow_rows(result: sa.CursorResult[Any], most: int) -> pa.RecordBatch | None
     except (driver.Error, RuntimeError) as error:
         lost = result.dialect.is_disconnect(cast(Any, error), None, None)
         raise sa.exc.DBAPIError(None, None, error, True, lost) from error
-
-
-def exported(
-    connection: sa.Connection, statement: sa.Executable, columns: pa.Schema, table: str, most: int
-) -> Iterator[pa.RecordBatch] | None:
-    """SQL Server's driver makes Arrow of any statement's rows: see `arrow_rows`."""
-    nothing: Iterator[pa.RecordBatch] | None = None
-    del connection, statement, columns, table, most
-    return nothing
 
 
 def clock(connection: sa.Connection) -> datetime:
@@ -313,13 +307,6 @@ def _may_see(connection: sa.Connection) -> bool:
 def _isolation(connection: sa.Connection) -> tuple[Any, Any]:
     found = answer(connection, _ISOLATION)
     return (found[0][0], found[0][1]) if found else (False, 0)
-
-
-def unreadable(connection: sa.Connection) -> str | None:
-    """SQL Server's columns hold what they are declared to hold."""
-    nothing: str | None = None
-    del connection
-    return nothing
 
 
 def _styled(column: sa.ColumnElement[Any], length: str, style: int) -> sa.ColumnElement[Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tidemark.extract.ordinary import Records
 from tidemark.extract.tsql import object_name
 from tidemark.metadata import Strategy, Table
 
@@ -52,19 +53,22 @@ _FALSIFIED = sa.text(
 )
 
 
-def offers(connection: sa.Connection, table: Table) -> tuple[Strategy, ...]:
-    """List what SQL Server records of the table's changes, and this login may read; best first."""
-    return tuple(name for name, may in _recorded(connection, table).items() if may)
+def records(connection: sa.Connection, table: Table) -> Records:
+    """Tell what SQL Server records of the table's changes, and what of it this login may not read.
 
-
-def withheld(connection: sa.Connection, table: Table) -> dict[Strategy, str]:
-    """Give the missing grant of each strategy whose record is kept, and not shown to this login."""
+    Each question is asked once.
+    """
+    name = {"name": object_name(table)}
+    answers = {s: answer(connection, question, name) for s, question in _RECORDED.items()}
+    may = {strategy: bool(rows[0][0]) for strategy, rows in answers.items() if rows}
     grants: dict[Strategy, str] = {
         "cdc": "GRANT SELECT ON SCHEMA::cdc",
         "change_tracking": f"GRANT VIEW CHANGE TRACKING ON {object_name(table)}",
     }
-    recorded = _recorded(connection, table)
-    return {name: grants[name] for name, may in recorded.items() if not may}
+    return Records(
+        offered=tuple(s for s in may if may[s]),
+        withheld={s: grants[s] for s in may if not may[s]},
+    )
 
 
 def falsified(connection: sa.Connection, table: Table) -> tuple[str, ...]:
@@ -88,12 +92,6 @@ def answer(
             raise
         connection.rollback()
         return None
-
-
-def _recorded(connection: sa.Connection, table: Table) -> dict[Strategy, bool]:
-    name = {"name": object_name(table)}
-    found = {s: answer(connection, question, name) for s, question in _RECORDED.items()}
-    return {strategy: bool(rows[0][0]) for strategy, rows in found.items() if rows}
 
 
 def _lacks(reason: str) -> bool:

@@ -179,7 +179,7 @@ def _offers(
     source: OpenSource, table: Table, found: Iterable[Mapping[str, Any]]
 ) -> tuple[tuple[Any, ...], dict[str, str]]:
     """List what the database records of a table's changes, and what of it is of no use."""
-    offers = source.dialect.offers(source.connection, table)
+    offers = source.dialect.records(source.connection, table).offered
     no: dict[str, str] = {}
     computed = [c["name"] for c in found if c.get("computed")]
     if "cdc" in offers and computed:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -36,11 +37,11 @@ from pyspark.sql.types import (
 from tidemark.errors import PipelineError
 from tidemark.layout import PUBLISHED, Lake, sequence_of
 from tidemark.published import file_name, names_in_bronze
-from tidemark.quarantine import held_files, hold, keep, seen, waiting
+from tidemark.quarantine import change, held_files, judged, seen, waiting
 from tidemark.spark.databricks import auto_loader
 from tidemark.spark.engine import is_databricks
 from tidemark.spark.rules import column
-from tidemark.storage import Store
+from tidemark.storage import Store, again
 
 META = StructType(
     [
@@ -82,12 +83,14 @@ class StreamSchema:
         files: The names of the files whose columns are in it.
         new: Those of them that no earlier stream has met.
         held: Those of them that are in quarantine, and are not to be read.
+        version: Of the file that it was read from; None before the first.
     """
 
     columns: StructType
     files: frozenset[str]
     new: frozenset[str] = frozenset()
     held: frozenset[str] = frozenset()
+    version: str | None = None
 
 
 def stream_schema(spark: SparkSession, store: Store, lake: Lake, table: str) -> StreamSchema:
@@ -99,6 +102,11 @@ def stream_schema(spark: SparkSession, store: Store, lake: Lake, table: str) -> 
     Raises:
         PipelineError: A file is no bronze file at all.
     """
+    attempt = partial(_found_schema, spark, store, lake, table)
+    return again(attempt, lake.stream_schema(table))
+
+
+def _found_schema(spark: SparkSession, store: Store, lake: Lake, table: str) -> StreamSchema:
     known = known_schema(store, lake, table)
     files = _bronze_files(store, lake, table)
     names = frozenset(map(file_name, files))
@@ -106,20 +114,17 @@ def stream_schema(spark: SparkSession, store: Store, lake: Lake, table: str) -> 
     held = seen(before, names)
     met = known.files | (before.keys() - waiting(before).keys())
     new = {path: url for path, url in files.items() if file_name(path) not in met}
+    opened, refused = frozenset(map(file_name, new)), dict[str, str]()
     if new:
         columns, refused = _union(spark, store, lake, table, new, known.columns)
         columns = StructType([*columns, *(f for f in META if f.name not in columns.names)])
-        known = StreamSchema(columns, names)
-        judged = frozenset(map(file_name, new))
-        held = hold({name: h for name, h in held.items() if name not in judged}, refused)
-    if held != before or (held and new):
-        keep(store, lake, table, held)
+        known = replace(known, columns=columns, files=names)
+    if new or held != before:
+        held = change(store, lake, table, lambda now: judged(seen(now, names), opened, refused))
     if new:
         # Last: what silver has not met is judged again.
         write_schema(store, lake, table, known)
-    return replace(
-        known, files=names, new=frozenset(map(file_name, new)), held=frozenset(held.keys() & names)
-    )
+    return replace(known, files=names, new=opened, held=frozenset(held.keys() & names))
 
 
 def file_schema(spark: SparkSession, store: Store, lake: Lake, table: str, path: str) -> StructType:
@@ -334,10 +339,15 @@ def known_schema(store: Store, lake: Lake, table: str) -> StreamSchema:
     if content is None:
         return StreamSchema(StructType([]), frozenset())
     value = json.loads(content.data)
-    return StreamSchema(StructType.fromJson(value["columns"]), frozenset(value["files"]))
+    columns, files = StructType.fromJson(value["columns"]), frozenset(value["files"])
+    return StreamSchema(columns, files, version=content.version)
 
 
 def write_schema(store: Store, lake: Lake, table: str, schema: StreamSchema) -> None:
-    """Write what silver's stream is written with from now on."""
+    """Write what silver's stream is written with from now on, if it is still what was read.
+
+    Raises:
+        ReadOvertaken: Another one has written it since: its columns would be lost.
+    """
     value = {"columns": schema.columns.jsonValue(), "files": sorted(schema.files)}
-    store.write(lake.stream_schema(table), json.dumps(value).encode())
+    store.write_if(lake.stream_schema(table), json.dumps(value).encode(), schema.version)

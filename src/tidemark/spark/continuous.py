@@ -8,6 +8,7 @@ stream goes on from there.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from tidemark.errors import LakeUnavailable, PipelineError
-from tidemark.layers_lock import as_the_stream
+from tidemark.layers_lock import OccupiedError, as_the_stream
 from tidemark.layout import Lake
 from tidemark.metadata import Source
 from tidemark.pending import silver_pending
@@ -26,6 +27,9 @@ from tidemark.storage import LocalStore, open_store
 
 # Attempts of a table, one after the other, before the stream leaves it to the Dag's runs.
 ATTEMPTS = 3
+# Between two lines that say the same of one who is waited for.
+SAY_AGAIN_SECONDS = 300.0
+_WHOLE = ""  # what keeps all tables waiting
 Say = Callable[[str], None]
 
 
@@ -41,6 +45,8 @@ class Stream:
         every: Seconds between two looks at bronze.
         stop: Ends the stream when set, after the batch that is being written.
         say: Shows a line.
+        failures: How often each table has failed, one time after the other.
+        waits: What each table, or all of them, was last said to wait for, and when that was.
     """
 
     spark: SparkSession
@@ -51,13 +57,16 @@ class Stream:
     stop: threading.Event
     say: Say
     failures: dict[str, int] = field(default_factory=dict)
+    waits: dict[str, tuple[str, float]] = field(default_factory=dict)
 
 
 def run_stream(stream: Stream, tables: Collection[str]) -> list[str]:
     """Merge what comes into bronze until somebody ends it.
 
     A table that fails three times, or has a file in quarantine, is left to the Dag's next run,
-    which tells who is to be told; the others go on.
+    which tells who is to be told; the others go on. Another one at work on a table (a run that
+    began before the stream, a replay, a maintenance, a rebuild) is no failure: it is waited for,
+    which is said now and then.
 
     Returns:
         The tables that were left, in the order in which they failed.
@@ -70,6 +79,9 @@ def run_stream(stream: Stream, tables: Collection[str]) -> list[str]:
     with _held(lake, tables) as locks:
         while locks and not stream.stop.is_set():
             for name, result in _looked(stream, lake, list(locks)).items():
+                if result.status == "occupied":
+                    _say_waiting(stream, name, f"{name}: waits, as {result.error}")
+                    continue
                 _say(stream, name, result)
                 if _is_given_up(stream, name, result):
                     stream.say(f"{name}: left to the Dag's next run, which tells of it")
@@ -103,16 +115,29 @@ def _held(lake: Lake, tables: Collection[str]) -> Iterator[dict[str, ExitStack]]
 
 def _looked(stream: Stream, lake: Lake, tables: list[str]) -> dict[str, TableResult]:
     """Merge what waits now; nothing if nothing does, or if it can't be done at the moment."""
+    root, source = stream.lake_root, stream.source
+    names: list[str] = []
     try:
         names = silver_pending(open_store(lake.root), lake, tables)
         if not names:
             return {}
-        root, source = stream.lake_root, stream.source
         done = run_silver(stream.spark, root, source, names, stream.rules, streaming=True)
         return registered(stream.spark, root, source, done)
+    except OccupiedError as error:
+        _say_waiting(stream, _WHOLE, f"{', '.join(names)}: waits, as {error.who}")
     except (PipelineError, LakeUnavailable) as error:
-        stream.say(f"{error}")  # a rebuild, or a storage that does not answer: wait
-        return {}
+        # A rebuild that was killed while it swapped, or a storage that does not answer.
+        _say_waiting(stream, _WHOLE, f"{error}")
+    return {}
+
+
+def _say_waiting(stream: Stream, name: str, text: str) -> None:
+    """Say what is waited for: when that begins, and now and then while it lasts."""
+    before, at = stream.waits.get(name, ("", 0.0))
+    now = time.monotonic()
+    if text != before or now - at >= SAY_AGAIN_SECONDS:
+        stream.say(text)
+        stream.waits[name] = text, now
 
 
 def _is_given_up(stream: Stream, name: str, result: TableResult) -> bool:
@@ -121,6 +146,8 @@ def _is_given_up(stream: Stream, name: str, result: TableResult) -> bool:
 
 
 def _say(stream: Stream, name: str, result: TableResult) -> None:
+    for key in (name, _WHOLE):
+        stream.waits.pop(key, None)  # nobody is in the way now: who comes next is said at once
     counts = f"{result.rows_in} rows read, {result.rows} changes"
     stream.say(f"{name}: {counts}, {result.status}, {result.seconds:.1f} s")
     if result.error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from pyspark.errors import AnalysisException
@@ -22,7 +23,7 @@ from tidemark.layers_lock import as_a_run, as_the_writer
 from tidemark.layout import Lake
 from tidemark.metadata import Source
 from tidemark.published import file_name, names_in_bronze
-from tidemark.quarantine import Held, decide, held_files, keep
+from tidemark.quarantine import Held, change, decide, held_files
 from tidemark.spark.bronze_stream import (
     allow_adfs_names,
     bronze_file,
@@ -38,7 +39,7 @@ from tidemark.spark.explain import explained
 from tidemark.spark.rules import column
 from tidemark.spark.silver import BatchCounts, TableJob, TableResult
 from tidemark.spark.silver_merge import Batch
-from tidemark.storage import open_store
+from tidemark.storage import again, open_store
 
 # How long to wait for a run or a stream that is writing the table.
 PATIENCE = 60.0
@@ -134,25 +135,35 @@ def replay_file(job: TableJob, file: str, held: Held, *, rescue: bool) -> BatchC
     """
     name = job.table.lake_name
     path = _path(job, file)
-    known = known_schema(job.store, job.lake, name)
     found = file_schema(job.spark, job.store, job.lake, name, path)
-    fitting = _fitting(found, known.columns) if rescue else found
-    columns = merged(known.columns, fitting, known.columns, name, path)
     # First: the columns that the file brings must not be lost to what is read after it.
-    write_schema(job.store, job.lake, name, replace(known, columns=columns))
-    misfits = len(fitting) < len(found)
+    taken = partial(_taken_in, job, path, found, rescue=rescue)
+    columns, misfits = again(taken, job.lake.stream_schema(name))
     rows = bronze_file(job.spark, job.lake, name, path, found if misfits else columns)
     rows = with_order(_in_columns(rows, columns, job.table.key) if misfits else rows)
     # No first batch, which would take the file for all that there is.
     batch = Batch(rows.drop("_metadata"), f"replay:{held.token}", 1)
     done = job.merge(batch, job.rule, None)
-    now = held_files(job.store, job.lake, name)
-    # A file that was read whole is one like the others from now on.
-    left = (
-        decide(now, [file], "rescued") if misfits else {f: h for f, h in now.items() if f != file}
-    )
-    keep(job.store, job.lake, name, left)
+
+    def merged_now(now: Mapping[str, Held]) -> Mapping[str, Held]:
+        # A file that was read whole is one like the others from now on.
+        without = {f: h for f, h in now.items() if f != file}
+        return decide(now, [file], "rescued") if misfits else without
+
+    change(job.store, job.lake, name, merged_now)
     return done
+
+
+def _taken_in(
+    job: TableJob, path: str, found: StructType, *, rescue: bool
+) -> tuple[StructType, bool]:
+    """Add a file's columns to the table's; give them, and whether some of the file's do not fit."""
+    name = job.table.lake_name
+    known = known_schema(job.store, job.lake, name)
+    fitting = _fitting(found, known.columns) if rescue else found
+    columns = merged(known.columns, fitting, known.columns, name, path)
+    write_schema(job.store, job.lake, name, replace(known, columns=columns))
+    return columns, len(fitting) < len(found)
 
 
 def _tried(

@@ -12,12 +12,18 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 
 from tidemark.errors import PipelineError
-from tidemark.layers_lock import as_a_run, as_the_writer, streamed_by
+from tidemark.layers_lock import (
+    PATIENCE_SECONDS,
+    OccupiedError,
+    as_a_run,
+    as_the_writer,
+    streamed_by,
+)
 from tidemark.layout import Lake, sequence_of
 from tidemark.metadata import Source, Table
 from tidemark.pending import bronze_snapshot, mark_silver_done, silver_version
 from tidemark.published import file_name, names_in_bronze
-from tidemark.quarantine import held_files, hold, keep, told, waiting
+from tidemark.quarantine import change, held_files, hold, told, waiting
 from tidemark.spark.bronze_stream import (
     FILE,
     META,
@@ -29,6 +35,7 @@ from tidemark.spark.bronze_stream import (
 )
 from tidemark.spark.databricks import RESCUED
 from tidemark.spark.explain import explained
+from tidemark.spark.moved import where_it_lies
 from tidemark.spark.rules import TableRule, cleaned, find_rule
 from tidemark.spark.session import suit_to, tables_at_once
 from tidemark.spark.silver_merge import Batch, BatchFacts, ranked, silver_table, write_batch
@@ -51,8 +58,9 @@ class TableResult:
         version: The changes' newest Delta version; None before the first.
         seconds: Wall clock.
         status: ``done``, ``failed`` or ``streamed``, if it was left to the continuous stream that
-            follows the table; failed too while a file is in quarantine.
-        error: Why it failed.
+            follows the table; failed too while a file is in quarantine. Of a stream itself also
+            ``occupied``: another one is writing the table.
+        error: Why it failed; of a table that is occupied, by whom.
         rescued: Rows with values that do not fit the schema, kept in ``_rescued_data``.
         quarantined: Names of the bronze files that wait in quarantine.
     """
@@ -96,14 +104,16 @@ def run_silver(
         tables: Lake names.
         rules: The folder of the rules files.
         beside: A folder of the lake to build in, instead of the lake itself.
-        streaming: Whether this is the continuous stream, to which a run leaves its tables.
+        streaming: Whether this is the continuous stream, to which a run leaves its tables. It
+            waits for nobody here: it looks again.
 
     Returns:
         A result for each table, in the given order. A table that failed is not marked as done,
         and so stays pending.
 
     Raises:
-        PipelineError: A rebuild is at work; nothing was run.
+        OccupiedError: A rebuild is at work, or, of a stream, a maintenance; nothing was run.
+        PipelineError: A rebuild was killed in the middle of its swap.
     """
     lake = Lake(lake_root, beside)
     by_name = {table.lake_name: table for table in source.tables.values()}
@@ -115,11 +125,13 @@ def run_silver(
             return TableResult(status="failed", error=message)
         if not streaming and not beside and streamed_by(lake, name):
             return TableResult(status="streamed")
-        return TableJob(spark, store, lake, source.name, by_name[name], path).run()
+        table = by_name[name]
+        return TableJob(spark, store, lake, source.name, table, path, streaming).run()
 
     allow_adfs_names(spark, store, lake, tables)
     suit_to(spark, [lake.url(lake.bronze_folder(name)) for name in tables])
-    with as_a_run(lake, source.name), ThreadPoolExecutor(tables_at_once(spark)) as pool:
+    allowed = as_a_run(lake, source.name, patience=0 if streaming else PATIENCE_SECONDS)
+    with allowed, ThreadPoolExecutor(tables_at_once(spark)) as pool:
         return dict(zip(tables, pool.map(one, tables), strict=True))
 
 
@@ -169,6 +181,7 @@ class TableJob:
         source: The source's name.
         table: The metadata.
         rules: The source's rules file.
+        streaming: Whether the continuous stream does it.
     """
 
     spark: SparkSession
@@ -177,6 +190,7 @@ class TableJob:
     source: str
     table: Table
     rules: Path
+    streaming: bool = False
 
     @property
     def rule(self) -> TableRule | None:
@@ -187,9 +201,13 @@ class TableJob:
     def run(self) -> TableResult:
         """Do the table; any error becomes its result."""
         begin = time.monotonic()
+        patience = 0 if self.streaming else _PATIENCE
         try:
-            with as_the_writer(self.lake, self.table.lake_name, patience=_PATIENCE):
+            with as_the_writer(self.lake, self.table.lake_name, patience=patience):
                 result = self._drain()
+        except OccupiedError as error:
+            occupied = TableResult(status="occupied", error=error.who)
+            result = occupied if self.streaming else TableResult(status="failed", error=str(error))
         except Exception as error:  # noqa: BLE001  one table's failure is never another's
             result = TableResult(status="failed", error=explained(self.table.lake_name, error))
         return replace(result, seconds=round(time.monotonic() - begin, 3))
@@ -278,8 +296,8 @@ class TableJob:
         broken = broken_files(self.spark, self.store, self.lake, name, said)
         new = {file: why for file, why in broken.items() if file not in schema.held}
         if new:
-            held = held_files(self.store, self.lake, name)
-            keep(self.store, self.lake, name, hold(held, new))
+            # One that another process has put aside meanwhile stays as it says.
+            change(self.store, self.lake, name, lambda now: {**hold({}, new), **now})
         return bool(new)
 
     def _stream(
@@ -290,7 +308,8 @@ class TableJob:
 
         name = self.table.lake_name
         rows = bronze_stream(self.spark, self.lake, name, schema)
-        drain(rows, self.lake.url(self.lake.checkpoint("silver", name)), on_batch)
+        with where_it_lies(self.store, self.lake, name):
+            drain(rows, self.lake.url(self.lake.checkpoint("silver", name)), on_batch)
 
     def _require_met(self, facts: BatchFacts, schema: StreamSchema) -> None:
         if strange := facts.files - schema.files:

@@ -147,8 +147,9 @@ def test_a_gap_of_change_tracking_is_a_full_reload(tracked: MssqlWorld) -> None:
 
 def test_a_login_without_the_grant_is_told(tracked: MssqlWorld) -> None:
     with open_source(tracked.job().url, tracked.table) as source:
-        assert "change_tracking" in sqlserver_rights.offers(source.connection, tracked.table)
-        assert "change_tracking" not in sqlserver_rights.withheld(source.connection, tracked.table)
+        recorded = sqlserver_rights.records(source.connection, tracked.table)
+        assert "change_tracking" in recorded.offered
+        assert "change_tracking" not in recorded.withheld
 
 
 @pytest.fixture
