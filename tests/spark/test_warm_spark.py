@@ -42,15 +42,12 @@ warm_spark.run_job(sys.argv[2:], conf, environ, Path(sys.argv[1]), print)
 
 @dataclass
 class Jobs:
-    """A folder for a machine, and scripts to run in it."""
+    """A machine's folder, and another one for scripts to run in it."""
 
     path: Path
+    folder: Path
     said: list[str] = field(default_factory=list)
     process: subprocess.Popen[str] | None = None
-
-    @property
-    def folder(self) -> Path:
-        return self.path / "warm"
 
     def script(self, text: str) -> Path:
         file = self.path / f"job{len(list(self.path.glob('job*')))}.py"
@@ -88,11 +85,17 @@ def lives(process: int) -> bool:
         return False
 
 
-@pytest.fixture
-def jobs(tmp_path: Path) -> Iterator[Jobs]:
-    made = Jobs(tmp_path)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One for all tests, as in a home: what a test's first job finds there is no matter to it."""
+    made = tmp_path_factory.mktemp("machine") / "warm"
     yield made
-    warm_spark.end(made.folder)
+    warm_spark.end(made)
+
+
+@pytest.fixture
+def jobs(tmp_path: Path, folder: Path) -> Jobs:
+    return Jobs(tmp_path, folder)
 
 
 def test_a_job_starts_in_the_machine_that_the_last_one_left_and_finds_nothing_else_of_it(
@@ -196,7 +199,7 @@ def test_another_setting_or_an_idle_while_ends_the_machine(
 
 
 def test_a_second_job_meanwhile_gets_a_machine_of_its_own(jobs: Jobs, tmp_path: Path) -> None:
-    first = Jobs(tmp_path)
+    first = Jobs(tmp_path, jobs.folder)
     ready = tmp_path / "ready"
     thread = threading.Thread(target=lambda: first.run(WAIT, str(ready)))
     thread.start()
