@@ -24,7 +24,8 @@ PROJECT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 _UI_SECONDS = 400
 _END_SECONDS = 60
-_FOR_TESTS = {
+# For Airflow's processes: what their users have time for, and tests do not.
+CALM = {
     # Else the Dag file is parsed twice a minute, in a process of its own.
     "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
     # The first task may wait for Airflow's server for longer than five seconds.
@@ -145,7 +146,7 @@ class Home:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=PROJECT,
-                env=self._base() | _FOR_TESTS,
+                env=self._base() | CALM,
                 start_new_session=True,
             )
         address = f"http://localhost:{port}"
