@@ -23,7 +23,7 @@ import shared_spark
 PROJECT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 _UI_SECONDS = 400
-_END_SECONDS = 60
+_END_SECONDS = 10
 # For Airflow's processes: what their users have time for, and tests do not.
 CALM = {
     # Else the Dag file is parsed twice a minute, in a process of its own.
