@@ -89,7 +89,9 @@ def lives(process: int) -> bool:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """One for all tests, as in a home: what a test's first job finds there is no matter to it."""
     made = tmp_path_factory.mktemp("machine") / "warm"
-    yield made
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(warm_spark, "LIFETIME_SECONDS", 3600.0)  # or one may end between two jobs
+        yield made
     warm_spark.end(made)
 
 
