@@ -10,6 +10,8 @@ RUN apt-get update \
 FROM base AS build
 RUN pip install --no-cache-dir --disable-pip-version-check uv==0.13.8
 WORKDIR /build
+# The processes run as a user who may write nothing there: each would compile Airflow anew.
+ENV UV_COMPILE_BYTECODE=1
 COPY pyproject.toml requirements.lock README.md ./
 # The lock holds the tools of development too: as constraints it gives version and hash of what is
 # asked for, and no more.

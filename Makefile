@@ -8,6 +8,10 @@ READY := .venv/.ready
 TIDEMARK_HOME ?= .tidemark
 export TIDEMARK_HOME
 
+# Some machines forbid Python to keep what it compiled: each of Airflow's processes would then
+# compile Airflow anew, which takes longer than the rest of its start.
+unexport PYTHONDONTWRITEBYTECODE
+
 # uv and pip keep their caches inside the repository: set-up touches nothing outside of it.
 UV_VERSION := 0.13.8
 UV := UV_CACHE_DIR=$(CURDIR)/.venv/cache UV_PYTHON_DOWNLOADS=never $(BIN)/uv

@@ -34,6 +34,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
 # The longest first: Spark's tests, which one process makes, are a third of everything.
 _TESTS = Path(__file__).parent
 _FIRST = ("spark", "integration", "dags", "unit")
+# Of the whole Dag runs: minutes each, so that one of them at the end would leave a process idle.
+_LONG = (
+    *("test_broken_on_purpose", "test_backfill", "test_databricks", "test_whole_lake"),
+    *("test_stack", "test_azurite", "test_databricks_triggerer", "test_server_dag"),
+    "test_adf_lake",
+)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -42,6 +48,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_place)
 
 
-def _place(item: pytest.Item) -> tuple[int, bool]:
-    folder = item.path.relative_to(_TESTS).parts[0]
-    return _FIRST.index(folder), item.path.stem != "test_broken_on_purpose"
+def _place(item: pytest.Item) -> tuple[int, int]:
+    folder, name = item.path.relative_to(_TESTS).parts[0], item.path.stem
+    return _FIRST.index(folder), _LONG.index(name) if name in _LONG else len(_LONG)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,15 +14,19 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import shared_spark
 from azurite import Azurite
 from core_harness import World, make_world
 from home_harness import PROJECT
 
-from tidemark.jars import spark_submit
+from tidemark.azure_url import is_azure
+from tidemark.home import LOCAL_MASTER, environment
 from tidemark.layout import Lake
 from tidemark.reconcile import Options, reconcile_table
+from tidemark.settings import load_settings
 from tidemark.spark_conf import conf_for, job_variables
 from tidemark.storage import Store, open_store
+from tidemark.warm_spark import run_job
 
 # How ADF's JSON sink writes the watermark: an object, an array of one, or JSON lines.
 FORMS: list[Callable[[str], str]] = [
@@ -73,7 +76,6 @@ def run_adf(world: World, moment: str, form: Callable[[str], str]) -> list[int]:
 def silver(world: World) -> list[tuple[Any, ...]]:
     """Let Spark read what lies in bronze, and give silver's rows."""
     root = world.lake.root
-    conf = conf_for("local[2]", root) | {"spark.master": "local[2]"}
     words = {
         "--lake": root,
         "--config": str(world.folder / "config"),
@@ -81,13 +83,19 @@ def silver(world: World) -> list[tuple[Any, ...]]:
         "--tables": "DimUser",
         "--report": str(world.folder / "report.json"),
     }
-    command = [
-        *(spark_submit(), *(w for k, v in conf.items() for w in ("--conf", f"{k}={v}"))),
-        *(str(PROJECT / "spark_jobs" / "silver.py"), *(w for pair in words.items() for w in pair)),
-    ]
-    environ = os.environ | job_variables(os.environ, "local[2]")
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    warm = world.folder / "warm"
+    if not is_azure(root):
+        shared_spark.share(warm)
+    environ = os.environ | {"PATH": environment(load_settings())["PATH"]}  # as a home has it
+    said: list[str] = []
+    code = run_job(
+        [str(PROJECT / "spark_jobs" / "silver.py"), *(w for pair in words.items() for w in pair)],
+        conf_for(LOCAL_MASTER, root) | {"spark.master": LOCAL_MASTER},
+        environ | job_variables(environ, LOCAL_MASTER),
+        warm,
+        said.append,
+    )
+    assert code == 0, said[-60:]
     url, options = world.store.delta("silver/DimUser")
     found = pl.read_delta(url, storage_options=options or None)
     columns = found.select("user_id", "user_name", pl.col("updated_at").dt.replace_time_zone(None))

@@ -137,7 +137,7 @@ def test_no_command_line_log_xcom_or_rendered_template_shows_the_signature(loade
 
 def test_a_connection_that_is_not_there_is_named(loaded: Loaded, tmp_path: Path) -> None:
     home = loaded.home
-    other = AzureHome(tmp_path, dict(home.extra), azurite=home.azurite, root=home.root)
+    other = make_home(tmp_path, home.azurite, dict(home.extra), home.root)
     del other.extra["AIRFLOW_CONN_MY_LAKE"]
     told = other.tidemark("show", check=False)
     assert told.returncode == 1

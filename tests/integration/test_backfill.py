@@ -36,25 +36,37 @@ pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """A home after a first good run of one table."""
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, str]]:
+    """A home after a first good run of one table, which the scheduler began, and its UI."""
     folder = tmp_path_factory.mktemp("backfill")
     (folder / "config").mkdir()
     (folder / "config" / "spotify.yaml").write_text(CONFIG)
     (folder / "config" / "ranged.yaml").write_text(RANGED)
-    made = Home(folder / "home", {"TIDEMARK_CONFIG": str(folder / "config")})
+    variables = {
+        "TIDEMARK_CONFIG": str(folder / "config"),
+        # A command to switch on each Dag would be a start of Airflow each.
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+    }
+    made = Home(folder / "home", variables)
     made.tidemark("sample")
-    with made.dag() as dag:
-        assert dag.run().state == "success"
-    return made
+    with made.ui() as address:
+        wait_until(
+            lambda: made.ended_runs() != [],
+            RUN_SECONDS,
+            lambda: f"no run: {(made.path / 'ui.log').read_text()[-4000:]}",
+        )
+        assert made.ended_runs() == ["success"]
+        yield made, address
 
 
-@pytest.fixture(scope="module")
-def address(home: Home) -> Iterator[str]:
-    """The address of a UI whose scheduler runs the Dag."""
-    with home.ui() as served:
-        home.airflow("dags", "unpause", "spotify")
-        yield served
+@pytest.fixture
+def home(served: tuple[Home, str]) -> Home:
+    return served[0]
+
+
+@pytest.fixture
+def address(served: tuple[Home, str]) -> str:
+    return served[1]
 
 
 def _source(home: Home, where: str = "1") -> list[tuple[Any, ...]]:
@@ -82,10 +94,7 @@ def _silver(home: Home) -> list[tuple[Any, ...]]:
     return _rows(pl.read_delta(str(home.lake / "silver" / "DimUser")))
 
 
-def test_a_backfill_reads_each_days_rows_as_they_are_and_leaves_the_watermark(
-    home: Home, address: str
-) -> None:
-    del address
+def test_a_backfill_reads_each_days_rows_as_they_are_and_leaves_the_watermark(home: Home) -> None:
     slices = [_source(home, f"updated_at LIKE '{day}%'") for day in DAYS]
     assert [bool(rows) for rows in slices] == [True, True, True, False, False]
     watermark = home.state("DimUser")["cdc"]
@@ -142,9 +151,7 @@ def test_a_run_by_rest_as_the_docs_say(home: Home, address: str) -> None:
     assert _silver(home) == _source(home)
 
 
-def test_an_initial_load_in_ranges_is_mapped_by_the_scheduler(home: Home, address: str) -> None:
-    del address
-    home.airflow("dags", "unpause", "ranged")
+def test_an_initial_load_in_ranges_is_mapped_by_the_scheduler(home: Home) -> None:
     home.airflow("dags", "trigger", "ranged", "--run-id", "first")
 
     def ended() -> bool:

@@ -46,7 +46,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
         "PATH": f"{noting.parent}:{os.environ['PATH']}",
         "JAVA_HOME": str(folder),
     }
-    made = Home(folder / "home", extra)
+    made = Home(folder / "home", extra, own_spark=True)
     made.tidemark("sample")
     return made
 

@@ -24,7 +24,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from aiosmtpd.smtp import SMTP, AuthResult
-from home_harness import PROJECT, wait_until
+from home_harness import CALM, PROJECT, wait_until
 from native_stack import NativeStack, free_port
 
 from tidemark.mail_server import MailServer
@@ -94,7 +94,7 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Left]:
     with postgres.server() as url, MailServerWithLogin(folder / "mails") as mails:
         source, airflow = _databases(url, variables["POSTGRES_PASSWORD"])
         port = urlsplit(url).port or 0
-        extra = _connections(port, mails.port)
+        extra = CALM | _connections(port, mails.port)
         stack = NativeStack(folder, variables, port, mails.port, free_port(), extra)
         with stack.lake():
             with (

@@ -42,15 +42,12 @@ warm_spark.run_job(sys.argv[2:], conf, environ, Path(sys.argv[1]), print)
 
 @dataclass
 class Jobs:
-    """A folder for a machine, and scripts to run in it."""
+    """A machine's folder, and another one for scripts to run in it."""
 
     path: Path
+    folder: Path
     said: list[str] = field(default_factory=list)
     process: subprocess.Popen[str] | None = None
-
-    @property
-    def folder(self) -> Path:
-        return self.path / "warm"
 
     def script(self, text: str) -> Path:
         file = self.path / f"job{len(list(self.path.glob('job*')))}.py"
@@ -88,11 +85,19 @@ def lives(process: int) -> bool:
         return False
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One for all tests, as in a home: what a test's first job finds there is no matter to it."""
+    made = tmp_path_factory.mktemp("machine") / "warm"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(warm_spark, "LIFETIME_SECONDS", 3600.0)  # or one may end between two jobs
+        yield made
+    warm_spark.end(made)
+
+
 @pytest.fixture
-def jobs(tmp_path: Path) -> Iterator[Jobs]:
-    made = Jobs(tmp_path)
-    yield made
-    warm_spark.end(made.folder)
+def jobs(tmp_path: Path, folder: Path) -> Jobs:
+    return Jobs(tmp_path, folder)
 
 
 def test_a_job_starts_in_the_machine_that_the_last_one_left_and_finds_nothing_else_of_it(
@@ -165,6 +170,7 @@ def test_what_a_job_leaves_at_work_ends_with_it(jobs: Jobs, left: str, code: int
 def test_a_rule_that_has_changed_is_read_anew_by_the_workers(
     jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    warm_spark.end(jobs.folder)  # Python's workers get their path from the machine, at its start
     rule = jobs.path / "the_rule.py"
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(jobs.path), *filter(None, sys.path)]))
     job = (
@@ -196,7 +202,7 @@ def test_another_setting_or_an_idle_while_ends_the_machine(
 
 
 def test_a_second_job_meanwhile_gets_a_machine_of_its_own(jobs: Jobs, tmp_path: Path) -> None:
-    first = Jobs(tmp_path)
+    first = Jobs(tmp_path, jobs.folder)
     ready = tmp_path / "ready"
     thread = threading.Thread(target=lambda: first.run(WAIT, str(ready)))
     thread.start()

@@ -42,7 +42,7 @@ def make_home(folder: Path, azurite: Azurite, variables: dict[str, str], root: s
     """Make a home that finds its lake by an Airflow connection that holds a signature."""
     connection = azurite.connection_by_signature
     own = {"TIDEMARK_LAKE_CONNECTION": CONNECTION, "AIRFLOW_CONN_MY_LAKE": connection}
-    return AzureHome(folder, own | variables, azurite=azurite, root=root)
+    return AzureHome(folder, own | variables, own_spark=True, azurite=azurite, root=root)
 
 
 def layers(azurite: Azurite) -> dict[str, str]:

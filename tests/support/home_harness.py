@@ -6,22 +6,31 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import shared_spark
 
 PROJECT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 _UI_SECONDS = 400
-_END_SECONDS = 60
+_END_SECONDS = 10
+# For Airflow's processes: what their users have time for, and tests do not.
+CALM = {
+    # Else the Dag file is parsed twice a minute, in a process of its own.
+    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
+    # The first task may wait for Airflow's server for longer than five seconds.
+    "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
+}
 
 
 @dataclass(frozen=True)
@@ -38,11 +47,17 @@ class Ended:
 class Home:
     """A Tidemark home in a folder of the test's own.
 
-    `extra` goes into the environment of every process that the home starts.
+    `extra` goes into the environment of every process that the home starts. Homes of one test
+    process share a warm Java machine, but for one with `own_spark`.
     """
 
     path: Path
     extra: dict[str, str] = field(default_factory=dict)
+    own_spark: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.own_spark:
+            shared_spark.share(self.path / "spark" / "warm")
 
     @property
     def lake(self) -> Path:
@@ -131,7 +146,7 @@ class Home:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=PROJECT,
-                env=self._base(),
+                env=self._base() | CALM,
                 start_new_session=True,
             )
         address = f"http://localhost:{port}"
@@ -152,6 +167,13 @@ class Home:
         # Airflow's warnings stand before it, on the same stream.
         runs: list[dict[str, str]] = json.loads(text.splitlines()[-1])
         return runs
+
+    def ended_runs(self, dag: str = "spotify") -> list[str]:
+        """Give the states of the Dag's runs that have ended, without a start of Airflow."""
+        database = f"file:{self.path}/airflow/airflow.db?mode=ro"
+        statement = "SELECT state FROM dag_run WHERE dag_id = ? AND state IN ('success', 'failed')"
+        with closing(sqlite3.connect(database, uri=True, timeout=60)) as connection:
+            return [state for (state,) in connection.execute(statement, (dag,))]
 
     def rows(self, relative: str) -> list[dict[str, Any]]:
         """Read a Delta table of the lake without Spark."""

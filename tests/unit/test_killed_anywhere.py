@@ -72,15 +72,15 @@ WRITERS = {
 _ELSEWHERE = {"storage", "bronze", "spark.small_job"}
 _WRITING = {"write_if", "publish", "upload", "save", "saveAsTable", "ParquetFile", "writeStream"}
 
-# One process imports everything; each attempt is a fork of it, killed or not. (Not one thread has
-# been started before the forks.)
+# One process imports everything, also what pyarrow would import later on; each attempt is a fork of
+# it, killed or not. (Not one thread has been started before the forks.)
 KILLER = """
 import json, os, shutil, signal, sys
 from pathlib import Path
 from core_harness import World, load_table
 from tidemark import bronze, initial_load, storage
 from tidemark.reconcile import Options, reconcile_table
-import tidemark.ingest, polars, deltalake
+import tidemark.ingest, deltalake, pandas, polars
 
 folder, fields, what = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 

@@ -95,3 +95,16 @@ def test_a_deployment_brings_the_digest_and_the_program_that_builds_the_wheel() 
     recipe = _make("--dry-run", "rollout", "IMAGE=shop.azurecr.io/tidemark:1.2")
     assert "images.airflow.repository=shop.azurecr.io/tidemark " in recipe
     assert "images.airflow.tag=1.2" in recipe
+
+
+def test_python_keeps_what_it_compiled_whatever_the_machine_says() -> None:
+    recipe = "probe: ; @echo said: $${PYTHONDONTWRITEBYTECODE-nothing}"
+    done = subprocess.run(
+        ["make", "--eval", recipe, "probe"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert "said: nothing" in done.stdout
