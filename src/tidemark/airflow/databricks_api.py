@@ -27,6 +27,7 @@ _LONGEST_WAIT = 60
 _LONGEST_TOLD = 300
 _EVENTS_A_PAGE, _RUNS_A_PAGE = 250, 24  # as many as the API gives
 _OF_THE_CALL = {400, 401, 403, 404, 409}
+ENDED = frozenset({"COMPLETED", "FAILED", "CANCELED"})  # an update's states
 DEPLOY = "deploy the bundle (`databricks bundle deploy`) from the metadata that Airflow has"
 
 
@@ -87,9 +88,10 @@ class Workspace(DatabricksHook):
         found: dict[str, Any] = answer["update"]
         return found
 
-    def stop_pipeline(self, pipeline_id: str) -> None:
-        """Cancel the pipeline's active update."""
-        self._do_api_call(("POST", f"{_pipeline(pipeline_id)}/stop"), {})
+    def stop_update(self, pipeline_id: str, update_id: str) -> None:
+        """Cancel an update, if it goes on: what is stopped is the pipeline's active update."""
+        if self.update(pipeline_id, update_id)["state"] not in ENDED:
+            self._do_api_call(("POST", f"{_pipeline(pipeline_id)}/stop"), {})
 
     def events(self, pipeline_id: str, since: datetime) -> Iterator[dict[str, Any]]:
         """Read a pipeline's event log from a moment on, the newest first."""

@@ -16,8 +16,15 @@ from airflow.sdk.exceptions import AirflowException
 
 from tidemark import pending, report
 from tidemark.airflow import event_log
-from tidemark.airflow.databricks_api import DEPLOY, RunFailed, Workspace, explained, only_one
-from tidemark.airflow.databricks_triggers import ENDED, UpdateTrigger
+from tidemark.airflow.databricks_api import (
+    DEPLOY,
+    ENDED,
+    RunFailed,
+    Workspace,
+    explained,
+    only_one,
+)
+from tidemark.airflow.databricks_triggers import UpdateTrigger
 from tidemark.errors import ConfigError
 from tidemark.metadata import Source, config_digest
 from tidemark.settings import load_settings
@@ -140,7 +147,7 @@ class GoldUpdate(BaseOperator):
     def on_kill(self) -> None:
         """Cancel the update with the task."""
         if self._started is not None:
-            self._workspace.stop_pipeline(self._started[0])
+            self._workspace.stop_update(*self._started)
 
     @property
     def _workspace(self) -> Workspace:

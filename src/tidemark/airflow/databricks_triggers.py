@@ -14,9 +14,7 @@ from airflow.providers.databricks.triggers.databricks import DatabricksExecution
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from tidemark.airflow.databricks_api import Workspace
-
-ENDED = frozenset({"COMPLETED", "FAILED", "CANCELED"})
+from tidemark.airflow.databricks_api import ENDED, Workspace
 
 
 class RunTrigger(DatabricksExecutionTrigger):
@@ -89,4 +87,5 @@ class UpdateTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Cancel the update with the task; somebody else's is left alone."""
         if not self.foreign:
-            await sync_to_async(Workspace(self.connection).stop_pipeline)(self.pipeline_id)
+            stop = Workspace(self.connection).stop_update
+            await sync_to_async(stop)(self.pipeline_id, self.update_id)

@@ -15,6 +15,7 @@ import bundle
 
 from databricks_workspace.fields import ApiError
 from databricks_workspace.jobs import Jobs
+from databricks_workspace.libraries import declared_files
 from databricks_workspace.pipelines import Pipelines
 
 _JOBS = "/api/2.2/jobs"
@@ -89,7 +90,9 @@ class Workspace:
         for settings in loaded.jobs.values():
             self.jobs.deploy(self._placed(settings))
         for spec in loaded.pipelines.values():
-            self.pipelines.deploy(self._placed(spec))
+            placed = self._placed(spec)
+            declared_files(placed["libraries"])  # `bundle deploy` refuses what is not there
+            self.pipelines.deploy(placed)
 
     def _placed(self, value: Any) -> Any:
         """Put the deployed copies where the bundle says its files are."""
