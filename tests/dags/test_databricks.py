@@ -308,7 +308,8 @@ def test_a_wrong_token_is_told_and_never_shown(
     monkeypatch.setenv("AIRFLOW_CONN_DATABRICKS_DEFAULT", json.dumps(connection))
     made, states = run()
     assert states["silver"] == "failed"
-    assert "answers 401" in reason(made, "silver")
+    assert "answers 403: Invalid access token" in reason(made, "silver")
+    assert "renew the token or the secret of the connection" in reason(made, "silver")
     kept = [p.read_text() for p in Path(load_settings().lake.root).rglob("*.json")]
     task = build_dags()["spotify"].get_task("silver")
     shown = [repr(getattr(task, name)) for name in task.template_fields]

@@ -17,7 +17,7 @@ from airflow.sdk.exceptions import AirflowException
 from tidemark import pending, report
 from tidemark.airflow.compute import failed_tables
 from tidemark.airflow.databricks_api import RunFailed, Workspace, explained, only_one
-from tidemark.airflow.databricks_triggers import RunTrigger
+from tidemark.airflow.databricks_triggers import RunTrigger, require_waited
 from tidemark.layout import Lake
 from tidemark.metadata import Source, config_digest
 from tidemark.settings import load_settings
@@ -108,11 +108,13 @@ class SilverRun(DatabricksRunNowOperator):
         """Record the ended run's report, and raise with the tables' own words if some failed.
 
         Raises:
+            ConfigError: While it was waited for, the workspace refused the login.
             RunFailed: Tables failed, or the job did: it would fail again.
             AirflowException: Databricks or the cloud failed, or Databricks skipped the run.
                 Transient: the retry repairs the run, or starts another.
         """
         ended = event or {}
+        require_waited(ended)
         state = RunState.from_json(ended["run_state"])
         done = self._record(context, ended["report"])
         if state.is_successful:
