@@ -186,6 +186,16 @@ def test_a_token_is_renewed_before_it_ends(workspace: Workspace) -> None:
     assert left() == []
 
 
+@pytest.mark.parametrize("kind", ["entra"])
+def test_a_tenant_that_is_not_there_is_told(workspace: Workspace) -> None:
+    bronze_has_file()
+    workspace.logins.tenant = "99999999-2222-4333-8444-555555555555"
+    with pytest.raises(ConfigError, match="`azure_tenant_id` is the id of its tenant") as e:
+        Attempt("silver").run()
+    assert "connection 'databricks_default' gets no token" in str(e.value)
+    assert "11111111-2222-4333-8444-555555555555" in str(e.value)
+
+
 @pytest.mark.parametrize("kind", ["machine"])
 def test_a_machine_that_is_not_azures_is_told_and_tried_again(workspace: Workspace) -> None:
     bronze_has_file()

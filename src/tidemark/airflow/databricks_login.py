@@ -20,6 +20,7 @@ _THROTTLED, _FAULT = 429, 500
 # What `azure-identity` says where nothing answers, and also where an identity is not known.
 _NO_IDENTITY = ("Identity not found", "has not been assigned", "invalid_request")
 _MACHINE = "Azure Metadata Service"
+_NO_TENANT = "Unable to get authority configuration"  # MSAL's, a ValueError
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ def refusal(error: BaseException) -> Refusal | None:
     for each in _chain(error):
         if isinstance(each, ClientAuthenticationError):
             return _by_azure(str(each.message))
+        if isinstance(each, ValueError) and _NO_TENANT in str(each):
+            return Refusal(_short(str(each).partition(". ")[0]), _PRINCIPAL)
         if isinstance(each, ConnectionError) and _MACHINE in str(each):
             return Refusal(_short(str(each)), _NOT_AZURE, is_final=False)
         found = _by_workspace(each)
