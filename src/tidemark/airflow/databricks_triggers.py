@@ -89,6 +89,7 @@ class UpdateTrigger(BaseTrigger):
         self.connection = connection
         self.poll = poll
         self.foreign = foreign
+        self.hook = Workspace(connection)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Say how to make this trigger again, in the triggerer."""
@@ -105,9 +106,9 @@ class UpdateTrigger(BaseTrigger):
         yield await _told(self.connection, f"update {self.update_id}", self._ended())
 
     async def _ended(self) -> dict[str, Any]:
-        async with Workspace(self.connection) as workspace:
+        async with self.hook:
             while True:
-                update = await workspace.a_update(self.pipeline_id, self.update_id)
+                update = await self.hook.a_update(self.pipeline_id, self.update_id)
                 if update["state"] in ENDED:
                     break
                 self.log.info("update %s is %s", self.update_id, update["state"])
@@ -118,5 +119,5 @@ class UpdateTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Cancel the update with the task; somebody else's is left alone."""
         if not self.foreign:
-            stop = Workspace(self.connection).stop_update
-            await sync_to_async(stop)(self.pipeline_id, self.update_id)
+            # By the hook that waited, as the provider does: it knows its connection already.
+            await sync_to_async(self.hook.stop_update)(self.pipeline_id, self.update_id)
