@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 from airflow.models.dagrun import DagRun
+from databricks_programs import JOB
+from databricks_tasks import silver_has_commits
 from databricks_workspace import Fault, Workspace, serve
 from home_harness import wait_until
 
 from tidemark.airflow.factory import build_dags
-from tidemark.pending import bronze_snapshot, mark_silver_done
 from tidemark.report import RunReport, load
 from tidemark.settings import load_settings
 from tidemark.storage import open_store
@@ -36,31 +37,6 @@ from tidemark.airflow.factory import build_dags
 
 moment = datetime.fromisoformat(sys.argv[1])
 build_dags()["spotify"].test(logical_date=moment, run_after=moment)
-"""
-
-# In the place of spark_jobs/silver.py: leaves what that leaves, without Spark.
-JOB = """
-import json, sys
-from tidemark.layout import Lake
-from tidemark.pending import bronze_snapshot, mark_silver_done
-from tidemark.storage import open_store
-
-FAILS = {fails!r}
-given = dict(zip(sys.argv[1::2], sys.argv[2::2]))
-if FAILS == "whole":
-    raise ValueError("the rules can't be imported")
-store, lake, tables = open_store(given["--lake"]), Lake(given["--lake"]), {{}}
-for name in given["--tables"].split(","):
-    error = f"{{name}}: column 'x' is gone" if name in FAILS else None
-    rows = bronze_snapshot(store, lake, name).count
-    status = "failed" if error else "done"
-    tables[name] = {{"rows_in": rows, "rows": rows, "status": status, "error": error}}
-    if not error:
-        mark_silver_done(store, lake, name, bronze_snapshot(store, lake, name))
-report = given["--report"].removeprefix("lake:")
-store.write(report, json.dumps({{"tables": tables}}).encode())
-if FAILS:
-    sys.exit(1)
 """
 
 
@@ -105,15 +81,6 @@ def reason(made: DagRun, task: str) -> str:
 
 def parameters(workspace: Workspace, call: str = "run-now") -> list[dict[str, str]]:
     return [c.body["job_parameters"] for c in workspace.asked("POST", call)]
-
-
-def silver_has_commits(*tables: str) -> None:
-    """Let silver have what gold has not, and bronze nothing that silver has not."""
-    lake = load_settings().lake
-    store = open_store(lake.root)
-    for table in tables:
-        store.write(f"{lake.changes(table)}/_delta_log/{0:020}.json", b"{}")
-        mark_silver_done(store, lake, table, bronze_snapshot(store, lake, table))
 
 
 def in_the_background(act: Callable[[], object]) -> threading.Thread:
@@ -308,7 +275,8 @@ def test_a_wrong_token_is_told_and_never_shown(
     monkeypatch.setenv("AIRFLOW_CONN_DATABRICKS_DEFAULT", json.dumps(connection))
     made, states = run()
     assert states["silver"] == "failed"
-    assert "answers 401" in reason(made, "silver")
+    assert "answers 403: Invalid access token" in reason(made, "silver")
+    assert "renew the token or the secret of the connection" in reason(made, "silver")
     kept = [p.read_text() for p in Path(load_settings().lake.root).rglob("*.json")]
     task = build_dags()["spotify"].get_task("silver")
     shown = [repr(getattr(task, name)) for name in task.template_fields]

@@ -15,9 +15,10 @@ from urllib.parse import quote
 
 from airflow.providers.databricks.exceptions import DatabricksApiError
 from airflow.providers.databricks.hooks.databricks import DatabricksHook
-from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
 from tenacity import RetryCallState, wait_exponential
 
+from tidemark.airflow.databricks_login import refusal
 from tidemark.errors import ConfigError, PipelineError
 
 # Two minutes in all, up to one between two calls: a workspace limits the calls of a second.
@@ -26,7 +27,9 @@ _LONGEST_WAIT = 60
 # A workspace that asks for more than this is not waited for: the task's retry will.
 _LONGEST_TOLD = 300
 _EVENTS_A_PAGE, _RUNS_A_PAGE = 250, 24  # as many as the API gives
+_NOT_VALID = "Invalid access token"  # which comes with 403
 _OF_THE_CALL = {400, 401, 403, 404, 409}
+ENDED = frozenset({"COMPLETED", "FAILED", "CANCELED"})  # an update's states
 DEPLOY = "deploy the bundle (`databricks bundle deploy`) from the metadata that Airflow has"
 
 
@@ -87,9 +90,10 @@ class Workspace(DatabricksHook):
         found: dict[str, Any] = answer["update"]
         return found
 
-    def stop_pipeline(self, pipeline_id: str) -> None:
-        """Cancel the pipeline's active update."""
-        self._do_api_call(("POST", f"{_pipeline(pipeline_id)}/stop"), {})
+    def stop_update(self, pipeline_id: str, update_id: str) -> None:
+        """Cancel an update, if it goes on: what is stopped is the pipeline's active update."""
+        if self.update(pipeline_id, update_id)["state"] not in ENDED:
+            self._do_api_call(("POST", f"{_pipeline(pipeline_id)}/stop"), {})
 
     def events(self, pipeline_id: str, since: datetime) -> Iterator[dict[str, Any]]:
         """Read a pipeline's event log from a moment on, the newest first."""
@@ -144,8 +148,9 @@ def explained(connection: str, what: str) -> Iterator[None]:
         what: What is asked for, such as ``job 'tidemark_silver'``.
 
     Raises:
-        ConfigError: There is no such connection, or the workspace refuses its login or its rights.
+        ConfigError: There is no such connection, or its login or its rights are refused.
         PipelineError: The workspace refuses the call itself.
+        AirflowException: A machine's identity can't be asked for now. Transient.
     """
     try:
         yield
@@ -156,6 +161,15 @@ def explained(connection: str, what: str) -> Iterator[None]:
         if status not in _OF_THE_CALL:
             raise
         raise _refused(connection, what, status, _said(error)) from error
+    except Exception as error:
+        found = refusal(error)
+        if found is None:
+            raise
+        message = (
+            f"Databricks' connection {connection!r} gets no token: {found.said}; {found.remedy}"
+        )
+        # Not `from error`: an error of aiohttp shows the request's headers to who prints it whole.
+        raise (ConfigError if found.is_final else AirflowException)(message) from None
 
 
 def no_connection(connection: str) -> str:
@@ -182,11 +196,17 @@ def not_deployed(kind: str, name: str, connection: str) -> ConfigError:
 
 def _refused(connection: str, what: str, status: int, said: str) -> Exception:
     login = f"Databricks, asked for {what} by connection {connection!r}, answers {status}: {said}"
+    renew = (
+        "the login is not valid: renew the token or the secret of the connection, or let the "
+        "identity into the workspace"
+    )
+    grant = (
+        "the identity lacks a right: grant it CAN MANAGE RUN on the job and CAN RUN on the "
+        "pipeline; a token that is not valid any more is answered so too: renew it"
+    )
     remedies = {
-        401: "the login is not valid: renew the token or the secret of the connection, or let the "
-        "identity into the workspace",
-        403: "the identity lacks a right: grant it CAN MANAGE RUN on the job and CAN RUN on the "
-        "pipeline",
+        401: renew,
+        403: renew if _NOT_VALID in said else grant,
         404: f"it is gone, or the connection's host is another workspace: {DEPLOY}",
     }
     if status in remedies:

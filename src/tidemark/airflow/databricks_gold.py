@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Literal
 
 from airflow.providers.databricks.exceptions import DatabricksApiError
@@ -16,8 +17,15 @@ from airflow.sdk.exceptions import AirflowException
 
 from tidemark import pending, report
 from tidemark.airflow import event_log
-from tidemark.airflow.databricks_api import DEPLOY, RunFailed, Workspace, explained, only_one
-from tidemark.airflow.databricks_triggers import ENDED, UpdateTrigger
+from tidemark.airflow.databricks_api import (
+    DEPLOY,
+    ENDED,
+    RunFailed,
+    Workspace,
+    explained,
+    only_one,
+)
+from tidemark.airflow.databricks_triggers import UpdateTrigger, require_waited
 from tidemark.errors import ConfigError
 from tidemark.metadata import Source, config_digest
 from tidemark.settings import load_settings
@@ -88,14 +96,19 @@ class GoldUpdate(BaseOperator):
         self.databricks_conn_id = source.databricks.connection
         self._started: tuple[str, str] | None = None
 
-    def execute(self, context: Context, event: dict[str, Any] | None = None) -> None:  # noqa: ARG002  also what follows another's update
+    def execute(self, context: Context, event: dict[str, Any] | None = None) -> None:
         """Start an update or go on with one, and leave the worker until it has ended.
+
+        Args:
+            context: Airflow's.
+            event: Of an update of somebody else, which was waited for.
 
         Raises:
             ConfigError: The workspace refuses the login, has no such pipeline, or one that was
                 deployed from other metadata.
             AirflowException: The workspace does not answer. Transient: the retry finds the update.
         """
+        require_waited(event or {})
         with explained(self.databricks_conn_id, f"pipeline {self.pipeline_name!r}"):
             pipeline_id, chosen = self._update(context)
             url = self._workspace.update_url(pipeline_id, chosen.update_id)
@@ -117,9 +130,11 @@ class GoldUpdate(BaseOperator):
         """Record what the update did by its event log, mark the tables, or say what failed.
 
         Raises:
+            ConfigError: While it was waited for, the workspace refused the login.
             RunFailed: A flow failed, or the update was cancelled.
             AirflowException: The update failed before its flows. Transient: a retry starts another.
         """
+        require_waited(event)
         pipeline_id, update_id = event["pipeline_id"], event["update_id"]
         with explained(self.databricks_conn_id, f"pipeline {self.pipeline_name!r}"):
             update = self._workspace.update(pipeline_id, update_id)
@@ -140,11 +155,11 @@ class GoldUpdate(BaseOperator):
     def on_kill(self) -> None:
         """Cancel the update with the task."""
         if self._started is not None:
-            self._workspace.stop_pipeline(self._started[0])
+            self._workspace.stop_update(*self._started)
 
-    @property
+    @cached_property
     def _workspace(self) -> Workspace:
-        return Workspace(self.databricks_conn_id)
+        return Workspace(self.databricks_conn_id)  # it keeps the token that it was given
 
     def _update(self, context: Context) -> tuple[str, Choice]:
         """Find the update to wait for, or start it; give the pipeline's id with it."""

@@ -17,7 +17,7 @@ from airflow.sdk.exceptions import AirflowException
 from tidemark import pending, report
 from tidemark.airflow.compute import failed_tables
 from tidemark.airflow.databricks_api import RunFailed, Workspace, explained, only_one
-from tidemark.airflow.databricks_triggers import RunTrigger
+from tidemark.airflow.databricks_triggers import RunTrigger, require_waited
 from tidemark.layout import Lake
 from tidemark.metadata import Source, config_digest
 from tidemark.settings import load_settings
@@ -108,10 +108,13 @@ class SilverRun(DatabricksRunNowOperator):
         """Record the ended run's report, and raise with the tables' own words if some failed.
 
         Raises:
+            ConfigError: While it was waited for, the workspace refused the login.
             RunFailed: Tables failed, or the job did: it would fail again.
-            AirflowException: Databricks or the cloud failed. Transient: the retry repairs the run.
+            AirflowException: Databricks or the cloud failed, or Databricks skipped the run.
+                Transient: the retry repairs the run, or starts another.
         """
         ended = event or {}
+        require_waited(ended)
         state = RunState.from_json(ended["run_state"])
         done = self._record(context, ended["report"])
         if state.is_successful:
@@ -123,6 +126,8 @@ class SilverRun(DatabricksRunNowOperator):
         if state.result_state == "CANCELED":
             message = "silver: the run was cancelled in Databricks; clear this task to go on"
             raise RunFailed(message, url)
+        if state.life_cycle_state == "SKIPPED":
+            raise AirflowException(f"silver: {_skipped(state)} ({url})")
         told = "; ".join(str(error["error"]) for error in ended["errors"]) or state.state_message
         message = f"silver: the Databricks run failed before it came to its tables: {told}"
         with explained(self.databricks_conn_id, f"run {ended['run_id']}"):
@@ -132,50 +137,51 @@ class SilverRun(DatabricksRunNowOperator):
 
     def _run(self, context: Context) -> tuple[dict[str, Any], str] | None:
         """Give the run to wait for and where its report will lie; None if all is done."""
-        payload, ti, settings = self._payload(), context["ti"], load_settings()
-        names, store = (
-            payload["job_parameters"]["tables"].split(","),
-            open_store(settings.lake.root),
-        )
-        self._refuse_beside(payload, f"lake:{settings.lake.run_folder(ti.dag_id, ti.run_id)}/")
+        payload, ti, lake = self._payload(), context["ti"], load_settings().lake
+        names, store = payload["job_parameters"]["tables"].split(","), open_store(lake.root)
+        at_work = self._at_work(payload, f"lake:{lake.run_folder(ti.dag_id, ti.run_id)}/")
+        why = ""
         # Each attempt leaves one used-up token behind at the most.
         for number in range(ti.try_number + 1):
-            path = _report_path(settings.lake, ti.dag_id, ti.run_id, number)
-            left = pending.silver_pending(store, settings.lake, names)
+            path = _report_path(lake, ti.dag_id, ti.run_id, number)
+            left = pending.silver_pending(store, lake, names)
             if not left:
                 self._record(context, path)
                 return None
             asked = payload["job_parameters"] | {"tables": ",".join(left), "report": f"lake:{path}"}
-            named = {
-                "idempotency_token": token(
-                    payload["job_id"], settings.lake.root, ti.dag_id, ti.run_id, number
-                )
-            }
-            started = self._hook.run_now(payload | named | {"job_parameters": asked})
-            run = self._settled(started)
-            step = next_step(RunState(**run["state"]))
+            name = token(payload["job_id"], lake.root, ti.dag_id, ti.run_id, number)
+            named = {"idempotency_token": name, "job_parameters": asked}
+            run = self._settled(self._hook.run_now(payload | named))
+            state = RunState(**run["state"])
+            step = next_step(state)
             if step == "repair":
-                step = "wait" if self._repair(int(run["run_id"]), asked, path) else "anew"
+                step = self._repaired(int(run["run_id"]), asked, path, at_work)
             if step == "wait":
                 return run, path
+            why = f"; {_skipped(state)}" if state.life_cycle_state == "SKIPPED" else ""
         message = f"silver: {', '.join(left)}: each run of the job that was started ended at once"
-        raise AirflowException(message)
+        raise AirflowException(f"{message}{why}")
 
-    def _refuse_beside(self, payload: dict[str, Any], ours: str) -> None:
-        """Start nothing beside a run that an earlier Dag run did not wait for to its end.
+    def _at_work(self, payload: dict[str, Any], ours: str) -> set[int]:
+        """Name the runs of this Dag run that go on; let none of another Dag run do so.
 
         Raises:
-            AirflowException: There is one. Transient: the retry finds it ended.
+            AirflowException: One of an earlier Dag run, which did not wait for it to its end, is
+                at work on the source. Transient: the retry finds it ended.
         """
+        found = set()
         for run in self._hook.active_runs(payload["job_id"]):
             given = {p["name"]: p.get("value", "") for p in run.get("job_parameters", ())}
-            same = given.get("source") == payload["job_parameters"]["source"]
-            if same and not given.get("report", "").startswith(ours):
+            if given.get("source") != payload["job_parameters"]["source"]:
+                continue
+            if not given.get("report", "").startswith(ours):
                 message = (
                     f"silver: run {run['run_id']} of another Dag run is still at work on this "
                     f"source: {run.get('run_page_url', '')}; it is waited for, or cancel it there"
                 )
                 raise AirflowException(message)
+            found.add(int(run["run_id"]))
+        return found
 
     def _settled(self, run_id: int) -> dict[str, Any]:
         """Get a run that is not just ending: a task that was cleared has its run cancelled."""
@@ -193,8 +199,16 @@ class SilverRun(DatabricksRunNowOperator):
         parameters["config_digest"] = config_digest(load_settings().config)
         return {"job_id": job["job_id"], "job_parameters": parameters}
 
-    def _repair(self, run_id: int, parameters: dict[str, str], path: str) -> bool:
-        """Run what failed again, within the same run; False if Databricks will not."""
+    def _repaired(
+        self, run_id: int, parameters: dict[str, str], path: str, at_work: set[int]
+    ) -> Step:
+        """Run what failed again, within the same run, or say that another is to be taken.
+
+        Databricks may refuse a repair, and accept the same one later: by then the run that was
+        started in its stead may be at work, and one of the next tokens names it.
+        """
+        if at_work - {run_id}:
+            return "anew"
         _forget(path)
         body = {"run_id": run_id, "rerun_all_failed_tasks": True, "job_parameters": parameters}
         latest = self._hook.get_latest_repair_id(run_id)
@@ -204,9 +218,9 @@ class SilverRun(DatabricksRunNowOperator):
             if error.http_status_code != _BAD_REQUEST:
                 raise
             log.warning("run %s can't be repaired, so that another is started: %s", run_id, error)
-            return False
+            return "anew"
         log.info("run %s is repaired, for %s", run_id, parameters["tables"])
-        return True
+        return "wait"
 
     def _is_theirs(self, run_id: int, state: RunState) -> bool:
         if state.life_cycle_state == "INTERNAL_ERROR" or state.result_state == "TIMEDOUT":
@@ -225,6 +239,14 @@ class SilverRun(DatabricksRunNowOperator):
         done: dict[str, Any] = json.loads(content.data)
         report.record(store, lake, ti.dag_id, ti.run_id, "silver", done)
         return done
+
+
+def _skipped(state: RunState) -> str:
+    return (
+        f"Databricks skipped the run: {state.state_message or state.result_state}; let the job "
+        "queue its runs (`queue` in resources/jobs.yml) or raise `max_concurrent_runs`; a retry "
+        "starts another run"
+    )
 
 
 def _report_path(lake: Lake, dag_id: str, run_id: str, number: int) -> str:

@@ -7,16 +7,38 @@ marked the task ends the run; one that is moved, restarted or timed out lets it 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import Any
 
 from airflow.providers.databricks.triggers.databricks import DatabricksExecutionTrigger
+from airflow.sdk.exceptions import AirflowException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from tidemark.airflow.databricks_api import Workspace
+from tidemark.airflow.databricks_api import ENDED, Workspace, explained
+from tidemark.errors import ConfigError, TidemarkError
 
-ENDED = frozenset({"COMPLETED", "FAILED", "CANCELED"})
+
+def require_waited(event: Mapping[str, Any]) -> None:
+    """Raise what kept a trigger from waiting: what runs goes on, and a later attempt finds it.
+
+    Raises:
+        ConfigError: The workspace refuses the login or its rights.
+        AirflowException: The workspace does not answer. Transient.
+    """
+    if "unanswered" in event:
+        raise (ConfigError if event["is_final"] else AirflowException)(event["unanswered"])
+
+
+async def _told(connection: str, what: str, waiting: Awaitable[dict[str, Any]]) -> TriggerEvent:
+    """Wait, and tell what went wrong too: of a trigger that fails Airflow says just that."""
+    try:
+        with explained(connection, what):
+            payload = await waiting
+    except (TidemarkError, AirflowException) as error:
+        is_final = isinstance(error, TidemarkError)
+        payload = {"unanswered": str(error), "is_final": is_final}
+    return TriggerEvent(payload)  # type: ignore[no-untyped-call]
 
 
 class RunTrigger(DatabricksExecutionTrigger):
@@ -45,9 +67,14 @@ class RunTrigger(DatabricksExecutionTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Give one event, when the run has ended."""
+        """Give one event, when the run has ended, or when it can't be asked for any more."""
+        yield await _told(self.databricks_conn_id, f"run {self.run_id}", self._ended())
+
+    async def _ended(self) -> dict[str, Any]:
         async for event in super().run():  # type: ignore[no-untyped-call]
-            yield TriggerEvent({**event.payload, "report": self.report})  # type: ignore[no-untyped-call]
+            return {**event.payload, "report": self.report}
+        message = f"the provider's trigger has ended without an event for run {self.run_id}"
+        raise AirflowException(message)
 
 
 class UpdateTrigger(BaseTrigger):
@@ -62,6 +89,7 @@ class UpdateTrigger(BaseTrigger):
         self.connection = connection
         self.poll = poll
         self.foreign = foreign
+        self.hook = Workspace(connection)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Say how to make this trigger again, in the triggerer."""
@@ -74,19 +102,22 @@ class UpdateTrigger(BaseTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Give one event, when the update has ended."""
-        async with Workspace(self.connection) as workspace:
+        """Give one event, when the update has ended, or when it can't be asked for any more."""
+        yield await _told(self.connection, f"update {self.update_id}", self._ended())
+
+    async def _ended(self) -> dict[str, Any]:
+        async with self.hook:
             while True:
-                update = await workspace.a_update(self.pipeline_id, self.update_id)
+                update = await self.hook.a_update(self.pipeline_id, self.update_id)
                 if update["state"] in ENDED:
                     break
                 self.log.info("update %s is %s", self.update_id, update["state"])
                 await asyncio.sleep(self.poll)
         known = {"pipeline_id": self.pipeline_id, "update_id": self.update_id}
-        ended = {**known, "state": update["state"], "foreign": self.foreign}
-        yield TriggerEvent(ended)  # type: ignore[no-untyped-call]
+        return {**known, "state": update["state"], "foreign": self.foreign}
 
     async def on_kill(self) -> None:
         """Cancel the update with the task; somebody else's is left alone."""
         if not self.foreign:
-            await sync_to_async(Workspace(self.connection).stop_pipeline)(self.pipeline_id)
+            # By the hook that waited, as the provider does: it knows its connection already.
+            await sync_to_async(self.hook.stop_update)(self.pipeline_id, self.update_id)

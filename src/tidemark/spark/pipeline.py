@@ -130,7 +130,13 @@ def run_pipeline(
     Raises:
         PipelineError: The declarations can't be loaded, or don't fit together.
     """
-    graph = load_pipeline(spark, lake, source, folder)
+    return run_graph(spark, lake, source, load_pipeline(spark, lake, source, folder), tables)
+
+
+def run_graph(
+    spark: SparkSession, lake: Lake, source: Source, graph: Graph, tables: Sequence[str]
+) -> PipelineReport:
+    """Do what `run_pipeline` does, with declarations that are loaded already."""
     flows, unknown = _chosen(graph, source, tables)
     suit_to(spark, [lake.url(lake.changes(name)) for name in tables])
     with ThreadPoolExecutor(tables_at_once(spark)) as pool:

@@ -12,8 +12,13 @@ files by `tidemark.spark.pipeline`. Nothing of the work is simulated, and everyt
 - **A GET's parameters** may stand in the address or, as the provider's asynchronous calls do it,
   in a JSON body.
 - **Life cycles**: a run is PENDING while its cluster starts (`start_seconds`, or until it is let go
-  with `held`), RUNNING, TERMINATING, TERMINATED; an update WAITING_FOR_RESOURCES, INITIALIZING,
-  RUNNING, COMPLETED. A token names one run for ever. A repair needs the latest repair's id.
+  with `held`), RUNNING, TERMINATING (while `cleaning` is set), TERMINATED; QUEUED or SKIPPED where
+  the job has as many runs as it may; and through any other state that a test names (`Run.passing`).
+  An update is WAITING_FOR_RESOURCES, INITIALIZING, RUNNING, COMPLETED. A token names one run for
+  ever. A repair needs the latest repair's id.
+- **A pipeline** is what it declares: its files, by `libraries`, and its `configuration`.
+- **Logins** (`logins`, `login_server`): a personal token, or one that a service principal got from
+  the workspace or from Entra, or a machine's identity from its metadata service.
 - **The event log** is made of the report that the run of the pipeline left, in the form of
   "Pipeline event log schema" (``flow_progress``) and "EXPECTATION_VIOLATION error class". That the
   API gives

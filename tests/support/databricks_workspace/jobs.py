@@ -12,6 +12,16 @@ from typing import Any
 
 from databricks_workspace.execution import Execution, Outcome
 from databricks_workspace.fields import checked, missing, refuse
+from databricks_workspace.runs import (
+    ACTIVE,
+    NO_CLUSTER,
+    SKIPPED,
+    Attempt,
+    Run,
+    now,
+    repair_entry,
+    status,
+)
 
 _TOKEN = 64  # the longest idempotency token
 _PARAMETERS = {
@@ -31,50 +41,7 @@ try:
 except SystemExit as end:
     sys.exit(end.code or "SystemExit: 0")
 """
-_NO_CLUSTER = {
-    "life_cycle_state": "INTERNAL_ERROR",
-    "result_state": "FAILED",
-    "state_message": "Cluster could not be launched: the cloud has no machine of this type.",
-}
 _ids = count(700_000_000_001, 7)
-
-
-def now() -> int:
-    return int(time.time() * 1000)
-
-
-@dataclass
-class Attempt:
-    """A task's run: the original one, or a repair's."""
-
-    run_id: int
-    number: int
-    parameters: dict[str, str]
-    started: int = field(default_factory=now)
-    state: dict[str, str] = field(default_factory=dict)
-    outcome: Outcome | None = None
-    execution: Execution | None = None
-    repair_id: int | None = None
-
-
-@dataclass
-class Run:
-    """A job's run."""
-
-    run_id: int
-    job_id: int
-    token: str | None
-    attempts: list[Attempt]
-
-    @property
-    def last(self) -> Attempt:
-        return self.attempts[-1]
-
-    def state(self) -> dict[str, str]:
-        if self.last.state:
-            return self.last.state
-        running = self.last.execution is not None and self.last.execution.state != "starting"
-        return {"life_cycle_state": "RUNNING" if running else "PENDING", "state_message": ""}
 
 
 @dataclass
@@ -85,12 +52,14 @@ class Jobs:
         held: While it is set, no cluster comes up.
         start_seconds: How long one takes otherwise.
         no_clusters: How many of the next runs get none from the cloud.
+        cleaning: While it is set, no cluster is done with cleaning up: runs are TERMINATING.
     """
 
     address: str
     held: threading.Event
     start_seconds: float = 0.0
     no_clusters: int = 0
+    cleaning: threading.Event = field(default_factory=threading.Event)
     jobs: dict[int, dict[str, Any]] = field(default_factory=dict)
     runs: dict[int, Run] = field(default_factory=dict)
 
@@ -127,43 +96,47 @@ class Jobs:
         parameters = self._parameters(asked["job_id"], asked)
         attempt = Attempt(next(_ids), 0, parameters)
         run = Run(next(_ids), asked["job_id"], token, [attempt])
+        self._admit(run, attempt, queue=_may_queue(asked))
         self.runs[run.run_id] = run
-        self._begin(run, attempt)
         return {"run_id": run.run_id, "number_in_job": run.run_id}
 
     def get(self, body: Mapping[str, Any]) -> dict[str, Any]:
         fields = {"include_history": bool, "include_resolved_values": bool, "page_token": str}
         asked = checked(body, {"run_id": int} | fields, "run_id")
         run = self._run(asked["run_id"])
-        shown = {
+        shown = self._shown(run, run.looked())
+        history = {"repair_history": [repair_entry(attempt) for attempt in run.attempts]}
+        return shown | (history if asked.get("include_history") else {})
+
+    def _shown(self, run: Run, state: Mapping[str, str]) -> dict[str, Any]:
+        return {
             "job_id": run.job_id,
             "run_id": run.run_id,
             "run_name": self.jobs[run.job_id]["settings"]["name"],
             "run_page_url": f"{self.address}/?o=1#job/{run.job_id}/run/{run.run_id}",
             "start_time": run.attempts[0].started,
-            "state": run.state(),
-            "status": _status(run.state()),
+            "state": {"user_cancelled_or_timedout": False, **state},
+            "status": status(state),
             "job_parameters": [
                 {"name": name, "default": "", "value": value}
                 for name, value in run.last.parameters.items()
             ],
             "tasks": [self._task(run, attempt) for attempt in run.attempts],
         }
-        history = {"repair_history": [_repair(attempt) for attempt in run.attempts]}
-        return shown | (history if asked.get("include_history") else {})
 
     def list_runs(self, body: Mapping[str, Any]) -> dict[str, Any]:
         fields = {"job_id": int, "active_only": bool, "limit": int, "page_token": str}
         asked = checked(body, fields)
         if not 1 <= asked.get("limit", 20) <= _RUNS_LISTED:
             raise refuse(f"limit must be between 1 and {_RUNS_LISTED}")
-        shown = [self.get({"run_id": run_id}) for run_id in sorted(self.runs, reverse=True)]
+        runs = [self.runs[run_id] for run_id in sorted(self.runs, reverse=True)]
+        shown = [self._shown(run, run.state()) for run in runs]
         active = asked.get("active_only", False)
         found = [
             run
             for run in shown
             if run["job_id"] == asked.get("job_id", run["job_id"])
-            and not (active and "result_state" in run["state"])
+            and (not active or run["state"]["life_cycle_state"] in ACTIVE)
         ]
         first = int(asked.get("page_token", 0))
         page = found[first : first + asked.get("limit", 20)]
@@ -188,7 +161,9 @@ class Jobs:
 
     def cancel(self, body: Mapping[str, Any]) -> dict[str, Any]:
         run = self._run(checked(body, {"run_id": int}, "run_id")["run_id"])
-        if not run.last.state and run.last.execution is not None:
+        if run.last.queued:
+            run.last.end(None)
+        elif not run.last.state and run.last.execution is not None:
             run.last.execution.cancel()
         return {}
 
@@ -209,8 +184,8 @@ class Jobs:
             raise refuse("There are no failed tasks to repair.")
         parameters = run.last.parameters | self._parameters(run.job_id, asked)
         attempt = Attempt(next(_ids), len(run.attempts), parameters, repair_id=next(_ids))
+        self._admit(run, attempt, queue={})
         run.attempts.append(attempt)
-        self._begin(run, attempt)
         return {"repair_id": attempt.repair_id}
 
     def _run(self, run_id: int) -> Run:
@@ -232,10 +207,28 @@ class Jobs:
             values[name] = value
         return values
 
+    def _admit(self, run: Run, attempt: Attempt, queue: Mapping[str, Any]) -> None:
+        """Begin, if as many runs of the job are active as may be: queue, or skip it.
+
+        "Databricks Jobs queueing and concurrency settings": without a queue the run is skipped.
+        """
+        settings = self.jobs[run.job_id]["settings"]
+        if self._active(run.job_id) < settings.get("max_concurrent_runs", 1):
+            self._begin(run, attempt)
+        elif (settings.get("queue", {}) | dict(queue)).get("enabled", False):
+            attempt.queued = True
+        else:
+            attempt.state = SKIPPED
+
+    def _active(self, job_id: int) -> int:
+        own = [run for run in list(self.runs.values()) if run.job_id == job_id]
+        return sum(1 for run in own if not run.is_over and not run.last.queued)
+
     def _begin(self, run: Run, attempt: Attempt) -> None:
+        attempt.queued = False
         if self.no_clusters:
             self.no_clusters -= 1
-            attempt.state = _NO_CLUSTER
+            attempt.state = NO_CLUSTER
             return
         (task,) = self.jobs[run.job_id]["settings"]["tasks"]
         python = task["spark_python_task"]
@@ -243,10 +236,19 @@ class Jobs:
         attempt.execution = Execution(
             [sys.executable, "-c", _AS_A_TASK, python["python_file"], *words],
             self.start_seconds,
-            lambda outcome: _end(attempt, outcome),
+            lambda outcome: self._end(run.job_id, attempt, outcome),
             self.held,
         )
         attempt.execution.begin()
+
+    def _end(self, job_id: int, attempt: Attempt, outcome: Outcome | None) -> None:
+        attempt.ending = True
+        while self.cleaning.is_set():
+            time.sleep(0.05)
+        attempt.end(outcome)
+        waiting = [r for r in list(self.runs.values()) if r.job_id == job_id and r.last.queued]
+        if waiting:
+            self._begin(waiting[0], waiting[0].last)
 
     def _task(self, run: Run, attempt: Attempt) -> dict[str, Any]:
         (task,) = self.jobs[run.job_id]["settings"]["tasks"]
@@ -255,43 +257,15 @@ class Jobs:
         return known | {"attempt_number": attempt.number, "start_time": attempt.started}
 
 
+def _may_queue(asked: Mapping[str, Any]) -> dict[str, Any]:
+    return checked(
+        asked.get("queue", {}), {"enabled": bool}, *(["enabled"] if "queue" in asked else [])
+    )
+
+
 def _filled(word: str, parameters: Mapping[str, str]) -> str:
     for name, value in parameters.items():
         word = word.replace(f"{{{{job.parameters.{name}}}}}", value)
     if "{{" in word:
         raise refuse(f"{word}: a reference that this workspace does not know")
     return word
-
-
-def _end(attempt: Attempt, outcome: Outcome | None) -> None:
-    attempt.outcome = outcome
-    if outcome is None:
-        result, message = "CANCELED", "Run cancelled."
-    elif outcome.code == 0:
-        result, message = "SUCCESS", ""
-    else:
-        result, message = "FAILED", "Workload failed, see run output for details"
-    attempt.state = {
-        "life_cycle_state": "TERMINATED", "result_state": result, "state_message": message,
-    }  # fmt: skip
-
-
-def _status(state: Mapping[str, str]) -> dict[str, Any]:
-    result = state.get("result_state")
-    if result is None:
-        return {"state": state["life_cycle_state"]}
-    code, kind = {
-        "SUCCESS": ("SUCCESS", "SUCCESS"),
-        "CANCELED": ("USER_CANCELED", "CLIENT_ERROR"),
-    }.get(result, ("RUN_EXECUTION_ERROR", "CLIENT_ERROR"))
-    if state == _NO_CLUSTER:
-        code, kind = "CLOUD_FAILURE", "CLOUD_FAILURE"
-    details = {"code": code, "type": kind, "message": state["state_message"]}
-    return {"state": "TERMINATED", "termination_details": details}
-
-
-def _repair(attempt: Attempt) -> dict[str, Any]:
-    kind = (
-        {"type": "REPAIR", "id": attempt.repair_id} if attempt.repair_id else {"type": "ORIGINAL"}
-    )
-    return kind | {"start_time": attempt.started, "task_run_ids": [attempt.run_id]}

@@ -7,7 +7,7 @@ import re
 import sys
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from typing import Any
 from databricks_workspace.event_log import Event, events_of, moment
 from databricks_workspace.execution import Execution, Outcome
 from databricks_workspace.fields import ApiError, checked, missing, refuse
-from databricks_workspace.jobs import now
+from databricks_workspace.runs import now
 
-_UPDATE = Path(__file__).parent / "update.py"
+UPDATE = Path(__file__).parent / "update.py"
 _LATEST = 5
 _STARTING = ("WAITING_FOR_RESOURCES", "INITIALIZING")
 _SELECTION = {"refresh_selection": list, "full_refresh_selection": list, "validate_only": bool}
@@ -69,12 +69,14 @@ class Pipelines:
         held: While it is set, no compute comes up.
         start_seconds: How long it takes otherwise.
         page: How many events a page holds at the most.
+        program: What an update executes: the pipeline itself, or what a test puts in its place.
     """
 
     folder: Path
     held: threading.Event
     start_seconds: float = 0.0
     page: int = 4
+    program: Path = UPDATE
     pipelines: dict[str, Deployed] = field(default_factory=dict)
 
     def deploy(self, spec: Mapping[str, Any]) -> None:
@@ -118,7 +120,8 @@ class Pipelines:
         update = Update(update_id, asked, self.folder / f"update.{update_id}.json")
         pipeline.updates.append(update)
         update.execution = Execution(
-            _command(pipeline.spec, update),
+            # -P: this folder has modules of the standard library's names.
+            [sys.executable, "-P", str(self.program), json.dumps(_request(pipeline.spec, update))],
             self.start_seconds,
             lambda outcome: _end(pipeline, update, outcome),
             self.held,
@@ -175,15 +178,13 @@ def _since(text: str) -> str:
     return match[1]
 
 
-def _command(spec: Mapping[str, Any], update: Update) -> Sequence[str]:
-    files = [Path(library["file"]["path"]) for library in spec["libraries"]]
-    request = {
-        "configuration": spec["configuration"],
-        "files": [str(file) for file in files],
+def _request(spec: Mapping[str, Any], update: Update) -> dict[str, Any]:
+    return {
+        "configuration": spec.get("configuration", {}),
+        "libraries": spec["libraries"],
         "full_refresh": bool(update.asked.get("full_refresh")),
         "report": str(update.report),
     }
-    return [sys.executable, str(_UPDATE), json.dumps(request)]
 
 
 def _end(pipeline: Deployed, update: Update, outcome: Outcome | None) -> None:

@@ -15,6 +15,8 @@ import bundle
 
 from databricks_workspace.fields import ApiError
 from databricks_workspace.jobs import Jobs
+from databricks_workspace.libraries import declared_files
+from databricks_workspace.logins import Logins
 from databricks_workspace.pipelines import Pipelines
 
 _JOBS = "/api/2.2/jobs"
@@ -63,6 +65,7 @@ class Workspace:
         held: While it is set, no compute comes up.
         faults: What goes wrong next.
         calls: All requests, in order.
+        logins: Who may ask, beside the one who has `token`, and by which tokens.
     """
 
     token = "dapi-of-the-workspace"  # noqa: S105  a test's own
@@ -75,6 +78,7 @@ class Workspace:
         self.files = folder / "files"
         self.jobs = Jobs(address, self.held)
         self.pipelines = Pipelines(folder, self.held)
+        self.logins = Logins()
 
     def deploy(self, config: Path, lake: str, target: str = "prod", digest: str = "") -> None:
         """Deploy the bundle: its jobs and pipelines, and copies of the folders that they name."""
@@ -89,7 +93,9 @@ class Workspace:
         for settings in loaded.jobs.values():
             self.jobs.deploy(self._placed(settings))
         for spec in loaded.pipelines.values():
-            self.pipelines.deploy(self._placed(spec))
+            placed = self._placed(spec)
+            declared_files(placed["libraries"])  # `bundle deploy` refuses what is not there
+            self.pipelines.deploy(placed)
 
     def _placed(self, value: Any) -> Any:
         """Put the deployed copies where the bundle says its files are."""
@@ -104,7 +110,7 @@ class Workspace:
         return value.replace(bundle.FILES, str(self.files))
 
     def connection(self) -> dict[str, Any]:
-        """Give the Airflow connection by which the workspace is asked, with its token."""
+        """Give the Airflow connection by which the workspace is asked, with a personal token."""
         address = urllib.parse.urlsplit(self.jobs.address)
         known = {"conn_type": "databricks", "host": address.hostname, "port": address.port}
         return known | {"schema": "http", "password": self.token}
@@ -136,8 +142,7 @@ class Workspace:
     def _result(self, fault: Fault | None, token: str, done: Callable[[], Any]) -> Any:
         if fault is not None and not fault.after:
             raise fault.error
-        if token != f"Bearer {self.token}":
-            raise ApiError(401, "UNAUTHENTICATED", "Credential was not sent or is not valid")
+        self.logins.check(token, self.token)
         result = done()
         if fault is not None:
             raise fault.error
