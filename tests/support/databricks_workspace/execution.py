@@ -1,17 +1,26 @@
-"""The work itself: the bundle's files in a process of their own, on local Spark."""
+"""The work itself: the bundle's files in a process and a Spark context of their own.
+
+Spark is local. Only its Java machine is shared, with earlier work and with the homes of the tests.
+"""
 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import shared_spark
+
+from tidemark.home import LOCAL_MASTER, environment
+from tidemark.settings import load_settings
+from tidemark.spark_conf import conf_for, job_variables
+from tidemark.warm_spark import run_job
 
 _LAST = 5_000_000  # the service keeps 5 MB of what a task printed
 SOURCES = Path(__file__).parents[3] / "src"
@@ -57,8 +66,7 @@ class Execution:
     def cancel(self) -> None:
         self._cancelled.set()
         if self._process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.kill()
 
     def _run(self) -> None:
         limit = time.monotonic() + self.start_seconds
@@ -68,24 +76,45 @@ class Execution:
         if self._cancelled.is_set():
             return self._end(None)
         self.state = "running"
-        self._process = subprocess.Popen(
-            self.command,
-            env=_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            outcome = self._work(Path(folder))
+        return self._end(None if self._cancelled.is_set() else outcome)
+
+    def _work(self, folder: Path) -> Outcome:
+        output: list[str] = []
+        environ = _environment()
+        with (folder / "errors").open("w+") as errors:
+            code = run_job(
+                _script(self.command, folder),
+                conf_for(LOCAL_MASTER) | {"spark.master": LOCAL_MASTER},
+                environ | job_variables(environ, LOCAL_MASTER),
+                shared_spark.folder(),
+                output.append,
+                started=self._started,
+                stderr=errors,
+            )
+            errors.seek(0)
+            return Outcome(code, "\n".join(output)[-_LAST:], errors.read()[-_LAST:])
+
+    def _started(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
         if self._cancelled.is_set():  # meanwhile
             self.cancel()
-        output, errors = self._process.communicate()
-        outcome = Outcome(self._process.returncode, output[-_LAST:], errors[-_LAST:])
-        return self._end(None if self._cancelled.is_set() else outcome)
 
     def _end(self, outcome: Outcome | None) -> None:
         self.ended(outcome)
         self.state = "ended"
+
+
+def _script(command: Sequence[str], folder: Path) -> list[str]:
+    """Give a file and its arguments, also for what is Python's `-c`."""
+    _, first, *words = command
+    if first != "-c":
+        return [first, *words]
+    text, *words = words
+    file = folder / "task.py"
+    file.write_text(text)
+    return [str(file), *words]
 
 
 def _environment() -> dict[str, str]:
@@ -93,6 +122,7 @@ def _environment() -> dict[str, str]:
     own = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "TIDEMARK"))}
     path = os.pathsep.join([str(SOURCES), str(Path(__file__).parents[1])])
     return own | {
+        "PATH": environment(load_settings())["PATH"],  # a home's: another would be another machine
         "PYTHONPATH": path,
         "SPARK_LOCAL_IP": "127.0.0.1",
         "PYSPARK_PYTHON": sys.executable,
