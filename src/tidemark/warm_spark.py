@@ -40,9 +40,10 @@ _PATIENCE_SECONDS = 20.0
 _START_SECONDS = 120.0
 _POLL_SECONDS = 0.05
 _NOTICED_SECONDS = 1.0  # by then a keeper has seen that its Java is gone
-# What Java and its libraries read of the environment: another value needs another machine.
+# What Java, its libraries and the Python workers that it starts read of the environment: another
+# value needs another machine.
 _READ_BY_JAVA = (
-    *("AWS_", "AZURE_", "HADOOP_", "JAVA_", "JDK_", "PATH", "SPARK_", "TMPDIR"),
+    *("AWS_", "AZURE_", "HADOOP_", "JAVA_", "JDK_", "PATH", "PYTHONPATH", "SPARK_", "TMPDIR"),
     # A file system that Java has open keeps the key that it was opened with.
     "TIDEMARK_LAKE_ACCESS",
 )

@@ -170,7 +170,6 @@ def test_what_a_job_leaves_at_work_ends_with_it(jobs: Jobs, left: str, code: int
 def test_a_rule_that_has_changed_is_read_anew_by_the_workers(
     jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    warm_spark.end(jobs.folder)  # Python's workers get their path from the machine, at its start
     rule = jobs.path / "the_rule.py"
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(jobs.path), *filter(None, sys.path)]))
     job = (
