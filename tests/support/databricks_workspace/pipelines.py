@@ -18,6 +18,12 @@ from databricks_workspace.fields import ApiError, checked, missing, refuse
 from databricks_workspace.runs import now
 
 UPDATE = Path(__file__).parent / "update.py"
+# Not as a script, whose folder would be on the path: it has names of the standard library's modules.
+_AS_AN_UPDATE = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 _LATEST = 5
 _STARTING = ("WAITING_FOR_RESOURCES", "INITIALIZING")
 _SELECTION = {"refresh_selection": list, "full_refresh_selection": list, "validate_only": bool}
@@ -119,9 +125,9 @@ class Pipelines:
         update_id = str(uuid.uuid4())
         update = Update(update_id, asked, self.folder / f"update.{update_id}.json")
         pipeline.updates.append(update)
+        request = json.dumps(_request(pipeline.spec, update))
         update.execution = Execution(
-            # -P: this folder has modules of the standard library's names.
-            [sys.executable, "-P", str(self.program), json.dumps(_request(pipeline.spec, update))],
+            [sys.executable, "-c", _AS_AN_UPDATE, str(self.program), request],
             self.start_seconds,
             lambda outcome: _end(pipeline, update, outcome),
             self.held,
