@@ -32,6 +32,8 @@ resource "databricks_service_principal" "run" {
   for_each       = azuread_application.run
   application_id = each.value.client_id
   display_name   = each.value.display_name
+  # The jobs bring clusters of their own; gold's pipeline is serverless.
+  allow_cluster_create = each.key == "silver"
 }
 
 # Airflow's workers start the jobs and the pipelines.

@@ -6,6 +6,7 @@ import argparse
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 
 from tidemark.errors import ConfigError
@@ -66,16 +67,27 @@ def run_to_its_end(job: Sequence[str], environment: Mapping[str, str]) -> int:
     Returns:
         Its exit code.
     """
-    with subprocess.Popen(job, env=environment) as process:
-        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-        try:
+    begun: list[subprocess.Popen[bytes]] = []
+    asked = threading.Event()
+
+    def hand_on(*_: object) -> None:
+        asked.set()
+        for process in begun:
+            process.terminate()
+
+    before = signal.signal(signal.SIGTERM, hand_on)  # first, or it could leave the job behind
+    try:
+        with subprocess.Popen(job, env=environment) as process:
+            begun.append(process)
+            if asked.is_set():
+                process.terminate()
             while True:
                 try:
                     return process.wait()
                 except KeyboardInterrupt:
                     continue  # the job has it too, and ends when its batch is written
-        finally:
-            signal.signal(signal.SIGTERM, before)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def continuous_tables(source: Source, names: list[str]) -> list[str]:

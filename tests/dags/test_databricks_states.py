@@ -25,6 +25,7 @@ from databricks_workspace.runs import NO_CLUSTER
 from home_harness import wait_until
 
 from tidemark.airflow.databricks_api import RunFailed
+from tidemark.errors import ConfigError
 from tidemark.pending import silver_pending
 from tidemark.settings import load_settings
 from tidemark.storage import open_store
@@ -209,3 +210,44 @@ def test_what_failed_is_repaired_where_the_repair_is_accepted_and_nothing_else_i
     Attempt("silver", 3).run()
     assert is_done()
     assert (len(first.attempts), len(second.attempts)) == (2, 1)
+
+
+def test_a_repair_whose_answer_is_lost_is_waited_for_and_no_second_run_is_started(
+    workspace: Workspace,
+) -> None:
+    workspace.jobs.no_clusters = 1
+    workspace.held.set()
+    workspace.faults.append(Fault("runs/repair", 503, after=True))  # the hook asks again: 400
+    task = Attempt("silver")
+    waiting = task.begin()
+    (run,) = workspace.jobs.runs.values()
+    assert len(run.attempts) == 2
+    workspace.held.clear()
+    assert waiting is not None
+    task.go_on(waiting)
+    assert is_done()
+
+
+def test_a_run_of_an_earlier_dag_run_that_has_ended_is_in_nobodys_way(workspace: Workspace) -> None:
+    Attempt("silver").run()
+    (run,) = workspace.jobs.runs.values()
+    asked = workspace.jobs.list_runs({"job_id": run.job_id, "active_only": "True"})
+    assert asked["runs"], "the service does not take `True` for true"
+    bronze_has_file(day=3)
+    Attempt("silver", run_id="manual__2026-01-03").run()
+    assert len(workspace.jobs.runs) == 2
+
+
+def test_a_task_that_is_killed_while_it_looks_at_its_run_knows_what_to_cancel(
+    workspace: Workspace,
+) -> None:
+    workspace.held.set()
+    workspace.faults.append(Fault("runs/get", 403))
+    task = Attempt("silver")
+    with pytest.raises(ConfigError, match="answers 403"):
+        task.begin()
+    (run,) = workspace.jobs.runs.values()
+    task.operator.on_kill()
+    workspace.held.clear()
+    wait_until(lambda: run.is_over, 60, lambda: str(run.state()))
+    assert run.state()["result_state"] == "CANCELED"

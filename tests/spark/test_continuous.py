@@ -97,7 +97,7 @@ def test_another_writer_is_waited_for_and_named_and_is_no_failure(
         waits = [line for line in said if "waits" in line]
         assert len(waits) == 1, "said once, not at each look"
         assert re.fullmatch(WAITS.format("DimUser", "writing its silver"), waits[0])
-    until(lambda: not silver_pending(store, lake.lake, KEYS))
+    until(lambda: any("DimUser: " in line and "done" in line for line in said))  # its locks too
 
     with as_maintenance(lake.lake, "spotify"):
         lake.publish("DimUser", 2, [user(1, "Ann B")])

@@ -91,7 +91,16 @@ def load_bundle(
         message = f"target {target}: {next(iter(own))[1]} is no resource of the bundle"
         raise ValueError(message)
     target_values = _resolved(dict(chosen), values, target)
+    _check_identities([target_values, *found["jobs"].values(), *found["pipelines"].values()])
     return Bundle(found["jobs"], found["pipelines"], target_values, prefix)
+
+
+def _check_identities(found: list[dict[str, Any]]) -> None:
+    """Refuse an empty identity: the command does so for a target's, a resource's it lets pass."""
+    for each in found:
+        if each.get("run_as", {}).get("service_principal_name") == "":
+            message = f"{each.get('name', 'target')}: run_as needs a service principal"
+            raise ValueError(message)
 
 
 def references(project: Path = PROJECT) -> set[str]:

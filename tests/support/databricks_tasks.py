@@ -56,6 +56,7 @@ class Attempt:
     task: str
     number: int = 1
     tables: tuple[str, ...] = ("DimUser",)
+    run_id: str = RUN_ID
     shown: list[str] = field(default_factory=list)
 
     def run(self) -> None:
@@ -69,7 +70,10 @@ class Attempt:
         self.operator = build_dags()["spotify"].get_task(self.task)
         if self.task == "silver":
             self.operator.job_parameters |= {"tables": ",".join(self.tables)}
-        self._context = {"ti": Ti(self.number), "params": {"full_refresh": False}}
+        self._context = {
+            "ti": Ti(self.number, run_id=self.run_id),
+            "params": {"full_refresh": False},
+        }
         return self._call("execute")
 
     def go_on(self, waiting: TaskDeferred) -> TaskDeferred | None:
@@ -136,11 +140,11 @@ def program_update(workspace: Workspace, seconds: float = 0) -> None:
     workspace.pipelines.program = program
 
 
-def bronze_has_file(*tables: str) -> None:
+def bronze_has_file(*tables: str, day: int = 2) -> None:
     """Let bronze have what silver has not."""
     lake = load_settings().lake
     for table in tables or ("DimUser",):
-        path = lake.bronze_file(table, datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+        path = lake.bronze_file(table, datetime(2026, 1, day, 3, 4, 5, tzinfo=UTC))
         open_store(lake.root).write(path, b"")
 
 

@@ -20,13 +20,16 @@ from tidemark.metadata import config_digest, load_all
 from tidemark.spark.databricks import EVOLUTION, FILES_BY, MAX_FILES, auto_loader_options
 
 TARGETS = ("dev", "qa", "prod")
-IDENTITIES = {"silver_principal": "silver-id", "gold_principal": "gold-id"}
-GIVEN = {"lake": "abfss://lake@account.dfs.core.windows.net", "config_digest": "0" * 64}
+IDENTITIES = {"silver_principal": "silver-id", "gold_principal": "gold-id", "airflow": "client-id"}
+GIVEN = {
+    "lake": "abfss://lake@account.dfs.core.windows.net",
+    "config_digest": "0" * 64,
+} | IDENTITIES
 
 
 @pytest.fixture(scope="module", params=TARGETS)
 def bundle(request: pytest.FixtureRequest) -> Bundle:
-    return load_bundle(request.param, GIVEN | IDENTITIES)
+    return load_bundle(request.param, GIVEN)
 
 
 def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -104,21 +107,35 @@ def test_developers_do_not_write_each_others_tables() -> None:
 
 
 def test_airflow_may_run_what_it_does_not_own() -> None:
-    qa = load_bundle("qa", GIVEN | {"airflow": "client-id"})
+    qa = load_bundle("qa", GIVEN)
     assert qa.target["permissions"] == [{"level": "CAN_RUN", "service_principal_name": "client-id"}]
 
 
 @pytest.mark.parametrize("target", ["qa", "prod"])
 def test_who_writes_silver_and_who_writes_gold_are_two(target: str) -> None:
-    bundle = load_bundle(target, GIVEN | IDENTITIES)
+    bundle = load_bundle(target, GIVEN)
     jobs = {str(job["run_as"]["service_principal_name"]) for job in bundle.jobs.values()}
     pipelines = {str(p["run_as"]["service_principal_name"]) for p in bundle.pipelines.values()}
     assert (jobs, pipelines) == ({"silver-id"}, {"gold-id"})
     assert "/Users/" not in bundle.target["workspace"]["root_path"]
 
 
+@pytest.mark.parametrize("target", ["qa", "prod"])
+@pytest.mark.parametrize("name", list(IDENTITIES))
+def test_an_identity_of_production_is_asked_for(target: str, name: str) -> None:
+    with pytest.raises(ValueError, match=f"required variable {name}"):
+        load_bundle(target, {key: value for key, value in GIVEN.items() if key != name})
+
+
+@pytest.mark.parametrize("name", ["silver_principal", "gold_principal"])
+def test_an_empty_identity_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="run_as needs a service principal"):
+        load_bundle("prod", GIVEN | {name: ""})
+
+
 def test_in_development_whoever_deploys_runs_it() -> None:
-    dev = load_bundle("dev", GIVEN | IDENTITIES)
+    own = {key: value for key, value in GIVEN.items() if key not in IDENTITIES}
+    dev = load_bundle("dev", own)
     assert not [r for r in (*dev.jobs.values(), *dev.pipelines.values()) if "run_as" in r]
 
 

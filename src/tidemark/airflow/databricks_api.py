@@ -14,15 +14,15 @@ from typing import Any
 from urllib.parse import quote
 
 from airflow.providers.databricks.exceptions import DatabricksApiError
-from airflow.providers.databricks.hooks.databricks import DatabricksHook
+from airflow.providers.databricks.hooks.databricks import DatabricksHook, RunState
 from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
 from tenacity import RetryCallState, wait_exponential
 
 from tidemark.airflow.databricks_login import refusal
-from tidemark.errors import ConfigError, PipelineError
+from tidemark.errors import ConfigError, PipelineError, TidemarkError
 
-# Two minutes in all, up to one between two calls: a workspace limits the calls of a second.
-_CALLS = 6
+# With 1, 2, 4 … seconds between two calls, two minutes in all: calls of a second are limited.
+_CALLS = 8
 _LONGEST_WAIT = 60
 # A workspace that asks for more than this is not waited for: the task's retry will.
 _LONGEST_TOLD = 300
@@ -54,10 +54,11 @@ class Workspace(DatabricksHook):
 
     def active_runs(self, job_id: int) -> Iterator[dict[str, Any]]:
         """Read the runs of a job that have not ended, with the parameters that they were given."""
-        asked: dict[str, Any] = {"job_id": job_id, "active_only": True, "limit": _RUNS_A_PAGE}
+        # As text: `requests` would write `True`, which the service does not take for true.
+        asked: dict[str, Any] = {"job_id": job_id, "active_only": "true", "limit": _RUNS_A_PAGE}
         while True:
             answer = self._do_api_call(("GET", "2.2/jobs/runs/list"), asked)
-            yield from answer.get("runs", ())
+            yield from (run for run in answer.get("runs", ()) if goes_on(run))
             if not answer.get("next_page_token"):
                 return
             asked["page_token"] = answer["next_page_token"]
@@ -115,6 +116,11 @@ class Workspace(DatabricksHook):
         return str(self._endpoint_url(page))  # type: ignore[no-untyped-call]
 
 
+def goes_on(run: Mapping[str, Any]) -> bool:
+    """Tell whether a run, as the API gives it, has not ended."""
+    return not RunState(**run["state"]).is_terminal
+
+
 def _pipeline(pipeline_id: str) -> str:
     return f"2.0/pipelines/{quote(pipeline_id, safe='')}"
 
@@ -154,6 +160,8 @@ def explained(connection: str, what: str) -> Iterator[None]:
     """
     try:
         yield
+    except TidemarkError:
+        raise  # the lake's, whose own cause may be a login that Azure refuses
     except AirflowNotFoundException as error:
         raise ConfigError(no_connection(connection)) from error
     except DatabricksApiError as error:

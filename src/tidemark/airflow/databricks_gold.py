@@ -164,9 +164,10 @@ class GoldUpdate(BaseOperator):
     def _update(self, context: Context) -> tuple[str, Choice]:
         """Find the update to wait for, or start it; give the pipeline's id with it."""
         store, full = open_store(load_settings().lake.root), bool(context["params"]["full_refresh"])
+        # First: an update that is not among the latest ones yet has then read at least these.
+        versions = self._versions(store)
         pipeline = self._pipeline()
         pipeline_id, latest = str(pipeline["pipeline_id"]), pipeline.get("latest_updates", [])
-        versions = self._versions(store)
         chosen = choose(latest, self._intent(store, context), versions)
         if chosen.step == "wait" and not self._serves(pipeline_id, chosen.update_id, full=full):
             ended = latest[0]["state"] in ENDED

@@ -16,7 +16,7 @@ from azure.core.exceptions import ClientAuthenticationError
 
 _TOKENS = "/oidc/v1/token"
 _LONGEST = 400
-_THROTTLED, _FAULT = 429, 500
+_REFUSED = (400, 401, 403)
 # What `azure-identity` says where nothing answers, and also where an identity is not known.
 _NO_IDENTITY = ("Identity not found", "has not been assigned", "invalid_request")
 _MACHINE = "Azure Metadata Service"
@@ -89,7 +89,7 @@ def _by_workspace(error: BaseException) -> Refusal | None:
         status, url = error.status, str(error.request_info.url)
     else:
         return None
-    if _TOKENS not in url or status == _THROTTLED or status >= _FAULT:
+    if _TOKENS not in url or status not in _REFUSED:
         return None
     return Refusal(f"the workspace's token endpoint answers {status}", _PRINCIPAL)
 

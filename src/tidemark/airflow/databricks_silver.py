@@ -91,14 +91,13 @@ class SilverRun(DatabricksRunNowOperator):
                 log.info("nothing is left to do: silver has all of these tables")
                 return
             run, path = found
-            url = str(run["run_page_url"])
-            self.run_id = int(run["run_id"])
-            context["ti"].xcom_push(key="run_id", value=self.run_id)
+            run_id, url = int(run["run_id"]), str(run["run_page_url"])
+            context["ti"].xcom_push(key="run_id", value=run_id)
             context["ti"].xcom_push(key="run_page_url", value=url)
-            log.info("run %s: %s", self.run_id, url)
+            log.info("run %s: %s", run_id, url)
         self.defer(
             trigger=RunTrigger(
-                self.run_id, self.databricks_conn_id, self.polling_period_seconds, url, path
+                run_id, self.databricks_conn_id, self.polling_period_seconds, url, path
             ),
             method_name="execute_complete",
             timeout=self.execution_timeout,
@@ -151,7 +150,9 @@ class SilverRun(DatabricksRunNowOperator):
             asked = payload["job_parameters"] | {"tables": ",".join(left), "report": f"lake:{path}"}
             name = token(payload["job_id"], lake.root, ti.dag_id, ti.run_id, number)
             named = {"idempotency_token": name, "job_parameters": asked}
-            run = self._settled(self._hook.run_now(payload | named))
+            # At once: a task that is killed while it looks at the run must know what to cancel.
+            self.run_id = self._hook.run_now(payload | named)
+            run = self._settled(self.run_id)
             state = RunState(**run["state"])
             step = next_step(state)
             if step == "repair":
@@ -217,6 +218,8 @@ class SilverRun(DatabricksRunNowOperator):
         except DatabricksApiError as error:
             if error.http_status_code != _BAD_REQUEST:
                 raise
+            if not RunState(**self._hook.get_run(run_id)["state"]).is_terminal:
+                return "wait"  # accepted before, and only the answer was lost; or by somebody else
             log.warning("run %s can't be repaired, so that another is started: %s", run_id, error)
             return "anew"
         log.info("run %s is repaired, for %s", run_id, parameters["tables"])

@@ -1,7 +1,8 @@
 """What waits in Airflow's triggerer while something runs on Databricks.
 
 A task that waits so takes no worker. A trigger that is cancelled because somebody cleared or
-marked the task ends the run; one that is moved, restarted or timed out lets it go on.
+marked the task ends the run; one that is restarted or timed out lets it go on. Airflow 3.3 may take
+one that was moved for cancelled (https://github.com/apache/airflow/pull/73454).
 """
 
 from __future__ import annotations
@@ -35,9 +36,12 @@ async def _told(connection: str, what: str, waiting: Awaitable[dict[str, Any]]) 
     try:
         with explained(connection, what):
             payload = await waiting
-    except (TidemarkError, AirflowException) as error:
+    except Exception as error:  # noqa: BLE001  whatever it is, what runs goes on
         is_final = isinstance(error, TidemarkError)
-        payload = {"unanswered": str(error), "is_final": is_final}
+        told = is_final or isinstance(error, AirflowException)
+        # Not its `repr`: that of aiohttp's errors has the request's headers.
+        said = str(error) if told else f"{what}: {type(error).__name__}: {error}"
+        payload = {"unanswered": said, "is_final": is_final}
     return TriggerEvent(payload)  # type: ignore[no-untyped-call]
 
 

@@ -126,7 +126,7 @@ def merge_newest(events: Events, target: Target) -> None:
     deleted = sf.col(_NEW + DELETED)
     values: dict[str, str | Column] = {quoted(n): column(_NEW + n) for n in schema.names}
     enable_when_large(session, target.table)
-    with once(session, events.stream, events.number, target.table):
+    with once(session, events.stream, events.number, "current"):
         (
             DeltaTable.forPath(session, target.table)
             .merge(renamed, _all(column(k).eqNullSafe(column(_NEW + k)) for k in keys))
@@ -145,7 +145,7 @@ def append_events(events: Events, target: Target) -> None:
     if looked_up and not DeltaTable.isDeltaTable(session, target.auxiliary):
         # It stands behind the first 32 columns of a wide table, which alone get statistics.
         writer = writer.option("delta.dataSkippingStatsColumns", looked_up)
-    with once(session, events.stream, events.number, target.auxiliary):
+    with once(session, events.stream, events.number, "events"):
         writer.save(target.auxiliary)
 
 

@@ -223,6 +223,7 @@ def tables_there(source: Source, *, ask: bool = True) -> frozenset[str]:
             if all(each.table in there for each in view.tables):
                 there.add(name)
         _found[key] = _Found(source, frozenset(there))
+        _declared.clear()  # in an earlier update of the same process
     return _found[key].there
 
 

@@ -139,7 +139,7 @@ def _quarantine(rows: DataFrame, number: int, table: str, expectations: Expectat
     # Asked of the source again, and not of the events, which lack what the target leaves out.
     dropped = quarantined(rows, expectations.drop)
     writer = dropped.write.format("delta").mode("append").option("mergeSchema", "true")
-    with once(rows.sparkSession, stream_id(rows), number, table):
+    with once(rows.sparkSession, stream_id(rows), number, "quarantine"):
         writer.save(table)
 
 

@@ -7,6 +7,7 @@ files that are gone. In a local folder the checkpoint is told where they lie now
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
@@ -17,7 +18,8 @@ from tidemark.layout import Lake
 from tidemark.storage import LocalStore, Store
 
 _WRONG = "Wrong basePath"  # Spark's words, followed by both places
-# What Java escapes in a URL's path (java.net.URI); Spark compares URLs as text.
+# What Java escapes in a URL's path (java.net.URI), beside blanks and controls of any kind; Spark
+# compares URLs as text.
 _ESCAPED = frozenset(' "<>\\^`{|}%#?[]')
 
 
@@ -55,7 +57,8 @@ def _follow(store: LocalStore, lake: Lake, table: str) -> None:
     parts = [name for name in store.names(log) if name.partition(".")[0].isdigit()]
     parts.sort(key=lambda name: int(name.partition(".")[0]), reverse=True)
     folder = _escaped(f"/{lake.bronze_folder(table)}/")
-    here = f"file://{_escaped(str(store.root.absolute()))}{folder}"
+    # As Hadoop writes it: without `..`, links as they are.
+    here = f"file://{_escaped(os.path.normpath(store.root.absolute()))}{folder}"
     if not parts or _rewritten(store, f"{log}/{parts[-1]}", folder, here) is None:
         return
     for name in parts:
@@ -72,8 +75,8 @@ def _rewritten(store: LocalStore, path: str, folder: str, here: str) -> bytes | 
     content = store.read(path)
     if content is None:
         return None
-    version, *lines = content.data.decode().splitlines()
-    entries = [json.loads(line) for line in lines]
+    version, *lines = content.data.decode().split("\n")  # a name may hold other ends of lines
+    entries = [json.loads(line) for line in lines if line]
     moved = [e for e in entries if not e["path"].startswith(here) and folder in e["path"]]
     for entry in moved:
         entry["path"] = here + entry["path"].rpartition(folder)[2]
@@ -82,4 +85,4 @@ def _rewritten(store: LocalStore, path: str, folder: str, here: str) -> bytes | 
 
 
 def _escaped(path: str) -> str:
-    return "".join(quote(c) if c in _ESCAPED else c for c in path)
+    return "".join(quote(c) if c in _ESCAPED or not c.isprintable() else c for c in path)

@@ -8,7 +8,7 @@ again without doubling anything.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,10 +18,10 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as sf
 from pyspark.sql.types import DataType, StringType, StructType
 
-from tidemark.errors import PipelineError
+from tidemark.errors import ConfigError, PipelineError
 from tidemark.layers_lock import as_a_run, as_the_writer
 from tidemark.layout import Lake
-from tidemark.metadata import Source
+from tidemark.metadata import Source, Table
 from tidemark.published import file_name, names_in_bronze
 from tidemark.quarantine import Held, change, decide, held_files
 from tidemark.spark.bronze_stream import (
@@ -39,7 +39,7 @@ from tidemark.spark.explain import explained
 from tidemark.spark.rules import column
 from tidemark.spark.silver import BatchCounts, TableJob, TableResult
 from tidemark.spark.silver_merge import Batch
-from tidemark.storage import again, open_store
+from tidemark.storage import Store, again, open_store
 
 # How long to wait for a run or a stream that is writing the table.
 PATIENCE = 60.0
@@ -73,18 +73,35 @@ def run_replay(
         A result for each table; failed, with why, if a file that was asked for still waits.
 
     Raises:
+        ConfigError: A table is none of the source, or a file none of the tables'.
         PipelineError: A rebuild is at work; nothing was run.
     """
+    chosen = source.tables_named(tables) if tables else ()
     lake, store = Lake(lake_root, beside), open_store(lake_root)
-    allow_adfs_names(spark, store, lake, tables)
+    allow_adfs_names(spark, store, lake, [table.lake_name for table in chosen])
     results: dict[str, TableResult] = {}
+    _require_known(store, lake, chosen, files)
     with as_a_run(lake, source.name):
-        for table in source.tables.values():
-            if table.lake_name in tables:
-                path = rules / f"{source.name}.py"
-                job = TableJob(spark, store, lake, source.name, table, path)
-                results[table.lake_name] = replay_table(job, files, rescue=rescue)
+        for table in chosen:
+            path = rules / f"{source.name}.py"
+            job = TableJob(spark, store, lake, source.name, table, path)
+            results[table.lake_name] = replay_table(job, files, rescue=rescue)
     return results
+
+
+def _require_known(
+    store: Store, lake: Lake, tables: Sequence[Table], files: Collection[str]
+) -> None:
+    """Refuse a name that is a slip; a file that was merged meanwhile is none."""
+    names = [table.lake_name for table in tables]
+    known = {file for name in names for file in held_files(store, lake, name)}
+    known |= {file_name(p) for name in names for p in names_in_bronze(store, lake, name)}
+    if unknown := sorted(set(files) - known):
+        message = (
+            f"{unknown[0]} is no bronze file of {', '.join(names)}; `tidemark replay --dry-run` "
+            "lists what waits"
+        )
+        raise ConfigError(message)
 
 
 def rebuilt(

@@ -53,7 +53,7 @@ def once(session: SparkSession, stream: str, number: int, target: str) -> Iterat
         session: The batch's own; set on the stream's, it does not cover a MERGE.
         stream: From `stream_id`.
         number: The batch's.
-        target: Tells the writes of one batch apart.
+        target: Tells the writes of one batch apart; no URL, as a lake may be moved in between.
     """
     settings = {"AppId": f"{stream}:{target}", "Version": str(number)}
     for name, value in settings.items():

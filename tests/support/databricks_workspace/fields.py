@@ -40,7 +40,7 @@ def checked(body: Mapping[str, Any], fields: Mapping[str, type], *required: str)
 
 def _typed(name: str, value: Any, wanted: type) -> Any:
     if wanted is bool and isinstance(value, str) and value.lower() in {"true", "false"}:
-        return value.lower() == "true"
+        return value == "true"  # of an address; `True` is not understood, and passed over
     if wanted is int and isinstance(value, str) and value.isdigit():
         return int(value)  # the service reads a number from text too
     if (wanted is int and isinstance(value, bool)) or not isinstance(value, wanted):

@@ -18,7 +18,7 @@ from databricks_workspace.fields import ApiError, checked, missing, refuse
 from databricks_workspace.runs import now
 
 UPDATE = Path(__file__).parent / "update.py"
-# Not as a script, whose folder would be on the path: it has names of the standard library's modules.
+# Not as a script, whose folder on the path would hide modules of the standard library.
 _AS_AN_UPDATE = """
 import runpy, sys
 sys.argv = sys.argv[1:]

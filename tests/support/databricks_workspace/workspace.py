@@ -88,7 +88,9 @@ class Workspace:
             shutil.copytree(bundle.PROJECT / name, self.files / name, dirs_exist_ok=True)
         shutil.rmtree(self.files / "config", ignore_errors=True)
         shutil.copytree(config, self.files / "config")
-        variables = {"lake": lake, "config_digest": digest or config_digest(config)}
+        variables = {"lake": lake, "config_digest": digest or config_digest(config)} | {
+            name: f"{name}-id" for name in ("silver_principal", "gold_principal", "airflow")
+        }
         loaded = bundle.load_bundle(target, variables)
         for settings in loaded.jobs.values():
             self.jobs.deploy(self._placed(settings))
