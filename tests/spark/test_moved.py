@@ -43,6 +43,21 @@ def test_a_lake_that_is_moved_with_a_batch_half_done_goes_on(
     assert len({path.rpartition("/")[0] for path in paths(lake.root)}) == 1
 
 
+@pytest.mark.parametrize("name", ["up/../lake", "tab\there", "no\u00a0break"])
+def test_a_lake_that_lies_where_it_lay_is_left_as_it_is(
+    spark: SparkSession, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "up").mkdir()
+    lake = TinyLake(spark, tmp_path / name)
+    lake.publish("DimUser", 1, [user(1, "Ann")])
+    assert lake.run("DimUser")["DimUser"].error is None
+    before = (lake.root / LOG / "0").read_bytes()
+    lake.publish("DimUser", 2, [user(2, "Ben")])
+    result = lake.run("DimUser")["DimUser"]
+    assert (result.error, result.rows_in) == (None, 1), "the first file is read again"
+    assert (lake.root / LOG / "0").read_bytes() == before
+
+
 def test_a_move_that_is_followed_half_way_is_followed_to_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
