@@ -13,6 +13,7 @@ import pytest
 from tidemark import job_command, rebuild_command
 from tidemark.cli import main
 from tidemark.errors import ConfigError, LakeError, PipelineError, StateError
+from tidemark.job_command import Failed
 from tidemark.layers_lock import as_a_rebuild, as_a_run
 from tidemark.layout import Lake
 from tidemark.metadata import Source, load_source
@@ -429,11 +430,10 @@ def test_a_wrong_name_is_an_error_that_names_the_nearest(
     assert message in err
 
 
-def test_a_failed_job_names_its_tables_or_its_last_words(tmp_path: Path) -> None:
-    report = tmp_path / "report.json"
-    assert "Java is missing" in rebuild_command._failure("silver", report, "Java is missing\n")
-    report.write_text('{"tables": {"DimUser": {"status": "failed", "error": "DimUser: no rule"}}}')
-    text = rebuild_command._failure("silver", report, "a lot")
+def test_a_failed_job_names_its_tables_or_its_last_words() -> None:
+    assert "Java is missing" in rebuild_command._failure("silver", Failed({}, "Java is missing\n"))
+    tables = {"DimUser": {"status": "failed", "error": "DimUser: no rule"}}
+    text = rebuild_command._failure("silver", Failed({"tables": tables}, "a lot"))
     assert text.startswith("silver: nothing was swapped in, the lake is as it was")
     assert text.endswith("\n  DimUser: no rule")
 
