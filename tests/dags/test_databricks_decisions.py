@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 import pytest
 from airflow.providers.databricks.hooks.databricks import RunState
+from azure.core.exceptions import ClientAuthenticationError
 
-from tidemark.airflow.databricks_api import told_wait
+from tidemark.airflow import databricks_triggers
+from tidemark.airflow.databricks_api import explained, told_wait
 from tidemark.airflow.databricks_gold import Choice, Intent, choose
 from tidemark.airflow.databricks_silver import next_step, token
 from tidemark.airflow.event_log import (
@@ -20,6 +24,7 @@ from tidemark.airflow.event_log import (
     gold_part,
     of_update,
 )
+from tidemark.errors import LakeError
 from tidemark.metadata import load_source
 
 Write = Callable[..., Path]
@@ -174,3 +179,21 @@ def test_only_the_updates_own_events_count() -> None:
     foreign = {"origin": {"update_id": "u0"}, "timestamp": "s"}
     first, last = event("a") | {"timestamp": "1"}, event("b") | {"timestamp": "2"}
     assert of_update([last, foreign, first], "u1") == [first, last]
+
+
+def test_a_login_that_the_lake_refuses_is_not_told_as_databricks() -> None:
+    error = LakeError("no identity for the lake")
+    error.__cause__ = ClientAuthenticationError("Server failed to authenticate the request")
+    with pytest.raises(LakeError, match="no identity for the lake"), explained("any", "job 'a'"):
+        raise error
+
+
+def test_a_connection_that_drops_while_something_runs_is_told_and_may_be_tried_again() -> None:
+    async def dropped() -> dict[str, Any]:
+        raise aiohttp.ServerDisconnectedError
+
+    event = asyncio.run(databricks_triggers._told("any", "run 7", dropped()))
+    assert event.payload == {
+        "unanswered": "run 7: ServerDisconnectedError: Server disconnected",
+        "is_final": False,
+    }
