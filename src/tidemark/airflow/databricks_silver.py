@@ -16,7 +16,7 @@ from airflow.sdk.exceptions import AirflowException
 
 from tidemark import pending, report
 from tidemark.airflow.compute import failed_tables
-from tidemark.airflow.databricks_api import RunFailed, Workspace, explained, only_one
+from tidemark.airflow.databricks_api import RunFailed, Workspace, explained, goes_on, only_one
 from tidemark.airflow.databricks_triggers import RunTrigger, require_waited
 from tidemark.layout import Lake
 from tidemark.metadata import Source, config_digest
@@ -218,7 +218,7 @@ class SilverRun(DatabricksRunNowOperator):
         except DatabricksApiError as error:
             if error.http_status_code != _BAD_REQUEST:
                 raise
-            if not RunState(**self._hook.get_run(run_id)["state"]).is_terminal:
+            if goes_on(self._hook.get_run(run_id)):
                 return "wait"  # accepted before, and only the answer was lost; or by somebody else
             log.warning("run %s can't be repaired, so that another is started: %s", run_id, error)
             return "anew"
