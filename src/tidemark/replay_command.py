@@ -80,9 +80,8 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     elif arguments.dismiss:
         for name, held in found.items():
             done = dismiss(store, lake, source.name, name, held)
-            for file in held.keys() - done:
-                print(f"{name}: {file} waits no more: it has been replayed meanwhile")
-        print("dismissed: the files stay in bronze, and no run reads them")
+            for file in held:
+                print(f"{name}: {_became(file, done)}")
     else:
         _replay(settings, source, found, arguments)
         print("replayed: gold takes the rows with the Dag's next run")
@@ -112,6 +111,12 @@ def dismiss(
 
         change(store, lake, table, dismissed)
     return done
+
+
+def _became(file: str, dismissed: Collection[str]) -> str:
+    if file in dismissed:
+        return f"{file} is dismissed: it stays in bronze, and no run reads it"
+    return f"{file} waits no more: it was replayed, dismissed or moved away meanwhile"
 
 
 def _chosen(store: Store, lake: Lake, tables: Sequence[Table], files: Sequence[str]) -> Waiting:

@@ -347,3 +347,19 @@ def test_what_only_looks_like_an_excluded_column_is_taken(tmp_path: Path, predic
     gold: {{scd: 2, track: [name], expect: {{a: "{predicate}"}}}}
 """.replace("spotify_sql}", "spotify_sql, mask_connection: k}")
     assert load(tmp_path, text).tables["DimUser"].gold
+
+
+@pytest.mark.parametrize(
+    "predicate",
+    ["x <> 'now()'", "`rand` > 0", "x.now > 0", "my_rand(x) > 0", "unix_timestamp(x) > 0", "now"],
+)
+def test_what_only_looks_like_a_varying_function_may_drop_rows(
+    tmp_path: Path, predicate: str
+) -> None:
+    gold = load(tmp_path, table(f'gold: {{scd: 2, expect_or_drop: {{a: "{predicate}"}}}}')).tables
+    assert gold["DimUser"].gold
+
+
+def test_the_clock_may_judge_what_stays(tmp_path: Path) -> None:
+    gold = "gold: {scd: 2, expect: {a: x < now()}, expect_or_fail: {b: x < current_date()}}"
+    assert load(tmp_path, table(gold)).tables["DimUser"].gold

@@ -108,6 +108,12 @@ BAD_TABLES = [
      "field 'gold.expect_or_drop' is {'a': 'x'}, but 'expect' has a 'a' too; give one another")),
     (f"{GOLD}, expect_or_drop: {{a: x}}, expect_or_fail: {{a: x}}}}", (
      "field 'gold.expect_or_fail' is {'a': 'x'}, but 'expect_or_drop' has a 'a' too")),
+    (f"{GOLD}, expect_or_drop: {{a: x, b: 'y < Current_Date'}}}}", (
+     "field 'gold.expect_or_drop' is {'a': 'x', 'b': 'y < Current_Date'}, but 'Current_Date'")),
+    (f"{GOLD}, expect_or_drop: {{a: x > rand (1)}}}}", (
+     "field 'gold.expect_or_drop' is {'a': 'x > rand (1)'}, but 'rand' in 'a' may say otherwise")),
+    (f"{GOLD}, expect_or_drop: {{a: y > unix_timestamp( )}}}}", (
+     "field 'gold.expect_or_drop' is {'a': 'y > unix_timestamp( )'}, but 'unix_timestamp' in 'a'")),
     (f"{GOLD}, expect_or_drop: {{a: }}}}", "field 'gold.expect_or_drop.a' is null, but must be"),
 ]  # fmt: skip
 

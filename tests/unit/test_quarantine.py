@@ -174,7 +174,7 @@ def test_what_is_dismissed_waits_no_more_and_no_rebuild_reads_it(
 ) -> None:
     store = LocalStore(Path(lake.root))
     code, said = command("--dismiss", "--file", FILES[2])
-    assert (code, "dismissed: the files stay in bronze" in said) == (0, True)
+    assert (code, f"{FILES[2]} is dismissed: it stays in bronze" in said) == (0, True)
     held = held_files(store, lake, "DimUser")
     assert {name: h.decision for name, h in held.items()} == {
         FILES[1]: "waiting", FILES[2]: "dismissed"

@@ -16,6 +16,15 @@ _WORDS_OF_SQL = re.compile(
     "between|case|when|then|else|end|as|from",
     re.IGNORECASE,
 )
+_TEXTS = re.compile(r"'(?:[^']|'')*'")
+# Spark's functions that give another value each time, or in each query; the first can be written
+# without brackets.
+_VARYING = re.compile(
+    r"(?<![\w.`])(?:(current_(?:date|timestamp)|localtimestamp)(?!\w)|"
+    r"(now|curdate|rand|randn|random|randstr|uniform|uuid|shuffle|unix_timestamp(?=\s*\(\s*\))|"
+    r"monotonically_increasing_id|spark_partition_id|input_file_name)\s*\()",
+    re.IGNORECASE,
+)
 SIDE = "_text"  # behind a column's name: the column that holds it as text
 
 
@@ -81,10 +90,16 @@ def named_in(predicate: str) -> set[str]:
     What is quoted as text, called as a function or a field of something else is none, nor is a word
     that SQL itself uses for a type or a part of a date.
     """
-    plain = re.sub(r"'(?:[^']|'')*'", "''", predicate)
+    plain = _TEXTS.sub("''", predicate)
     found = re.findall(r"(?<![\w.`])(?:`((?:[^`]|``)+)`|([A-Za-z_]\w*)\b(?!\s*[('.]))", plain)
     names = {quoted.replace("``", "`") or word for quoted, word in found}
     return {name for name in names if not _WORDS_OF_SQL.fullmatch(name)}
+
+
+def varying_in(predicate: str) -> str | None:
+    """Give a function in a SQL predicate that may say otherwise of the same row; None: none."""
+    found = _VARYING.search(_TEXTS.sub("''", predicate))
+    return (found[1] or found[2]) if found else None
 
 
 def _first(names: Iterable[str], others: Iterable[str]) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from tidemark.metadata.columns import Columns, named_in
+from tidemark.metadata.columns import Columns, named_in, varying_in
 from tidemark.metadata.maintenance import Maintenance
 from tidemark.metadata.problems import FILLED
 from tidemark.metadata.types import (
@@ -93,6 +93,17 @@ class Gold(BaseModel):
             twice = next((name for name in value if name in info.data.get(other, {})), None)
             if twice is not None and other != info.field_name:
                 raise ValueError(f"but {other!r} has a {twice!r} too; give one another name")
+        return value
+
+    @field_validator("expect_or_drop")
+    @classmethod
+    def _judged_alike_each_time(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, predicate in value.items():
+            if varying := varying_in(predicate):
+                raise ValueError(
+                    f"but {varying!r} in {name!r} may say otherwise when the row is judged again, "
+                    "for its quarantine; compare columns, such as '_sequence'"
+                )
         return value
 
     @property
