@@ -140,6 +140,62 @@ def test_a_job_that_fails_says_why_and_the_machine_stays(jobs: Jobs) -> None:
     assert jobs.java() == java
 
 
+STREAM = """
+from tidemark.spark.stream import drain
+def batches(checkpoint):
+    rows = spark.readStream.schema("id long").parquet(sys.argv[1])
+    drain(rows, f"{sys.argv[1]}-{checkpoint}", lambda batch, _: print(batch.count(), flush=True))
+"""
+
+
+HELD = """
+class Called:
+    def run(self):
+        pass
+    class Java:
+        implements = ["java.lang.Runnable"]
+"""
+
+
+def test_a_stream_is_called_though_java_lets_go_of_what_an_earlier_job_had_it_call(
+    jobs: Jobs, tmp_path: Path
+) -> None:
+    held = "jvm.java.lang.System.getProperties()"
+    assert jobs.run(BEGIN + HELD + f"{held}.put('an earlier job', Called())") == 0, jobs.said
+    let_go = f"""
+from pyspark.sql.streaming import DataStreamWriter
+start = DataStreamWriter.start
+def after_java_has_let_go(writer):
+    {held}.remove("an earlier job")
+    for _ in range(5):
+        jvm.java.lang.System.gc()
+        jvm.java.lang.System.runFinalization()
+    return start(writer)
+DataStreamWriter.start = after_java_has_let_go
+spark.range(3).write.parquet(sys.argv[1])
+batches("a")
+"""
+    assert jobs.run(BEGIN + STREAM + let_go, str(tmp_path / "rows")) == 0, jobs.said
+    assert jobs.said[-1] == "3"
+
+
+def test_streams_that_begin_side_by_side_are_all_called(jobs: Jobs, tmp_path: Path) -> None:
+    slow = """
+from concurrent.futures import ThreadPoolExecutor
+from py4j.java_gateway import JavaGateway
+start = JavaGateway.start_callback_server
+def slowly(*arguments):
+    start(*arguments)
+    time.sleep(3)
+JavaGateway.start_callback_server = slowly
+spark.range(3).write.parquet(sys.argv[1])
+with ThreadPoolExecutor(2) as pool:
+    list(pool.map(batches, "ab"))
+"""
+    assert jobs.run(BEGIN + STREAM + slow, str(tmp_path / "rows")) == 0, jobs.said
+    assert jobs.said[-2:] == ["3", "3"]
+
+
 def test_another_setting_or_an_idle_while_ends_the_machine(
     jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import runpy
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 from pyspark import SparkContext
 
@@ -22,11 +24,22 @@ def main() -> None:
     jvm = SparkContext._jvm  # noqa: SLF001
     if jvm is not None:
         jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
+    _be_told_apart()
     try:
         runpy.run_path(script, run_name="__main__")
     finally:
         if SparkContext._active_spark_context is not None:  # noqa: SLF001
             SparkContext._active_spark_context.stop()  # noqa: SLF001
+
+
+def _be_told_apart() -> None:
+    """Give our functions that Java calls other numbers than those of earlier jobs had.
+
+    When Java lets go of a function, at any time, it tells whoever is at work now, by the number
+    alone; and Python counts from 0 in each process.
+    """
+    gateway: Any = SparkContext._gateway  # noqa: SLF001
+    gateway.gateway_property.pool.next_id = time.time_ns()
 
 
 if __name__ == "__main__":

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Lock
 
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
 
 _TRANSACTION = "spark.databricks.delta.write.txn"
+# The first function for a stream's batches has pyspark listen for calls from Java; a second thread
+# would start its stream before Java knows where.
+_listening = Lock()
 
 
 def drain(rows: DataFrame, checkpoint: str, apply: Callable[[DataFrame, int], None]) -> None:
@@ -32,7 +36,9 @@ def drain(rows: DataFrame, checkpoint: str, apply: Callable[[DataFrame, int], No
             raise
 
     writer = rows.writeStream.option("checkpointLocation", checkpoint)
-    query = writer.trigger(availableNow=True).foreachBatch(on_batch).start()
+    with _listening:
+        writer = writer.trigger(availableNow=True).foreachBatch(on_batch)
+    query = writer.start()
     try:
         query.awaitTermination()
     except StreamingQueryException as error:
