@@ -3,7 +3,7 @@
 A table of a real PostgreSQL server is loaded once and then read again by each strategy, after some
 of its rows have moved on: to bronze and the stored watermark, then silver and gold (SCD type 2) by
 Spark on this machine. To start Java and Spark takes as long whatever the rows are, so that it is
-measured by itself; the first changes also pay for what Java has to learn, the third are what a
+measured by itself; the first changes also pay for what Java has to learn, the last are what a
 machine that is up takes.
 """
 
@@ -15,6 +15,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -55,7 +56,6 @@ _CHANGE = """
 UPDATE wide SET a = a + 1, changed_at = timestamptz '2026-06-0{round} UTC' + id * interval '1 ms'
 WHERE id % 100 = {round}
 """
-_ROUNDS = 3
 _STRATEGIES = ("watermark", "snapshot")
 
 
@@ -64,6 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--strategy", action="append", choices=_STRATEGIES, default=[])
+    parser.add_argument("--rounds", type=int, default=3, choices=range(1, 10), help="of changes")
     args = parser.parse_args()
     print(
         f"PostgreSQL, {args.rows:,} rows x 10 columns, 1 % changed, {os.cpu_count()} cores, "
@@ -72,9 +73,9 @@ def main() -> None:
     with server() as url:
         for strategy in args.strategy or _STRATEGIES:
             print(strategy)
-            start, initial, *later = _measure(url, strategy, args.rows)
-            _print_ratios("third changes / initial load", start, initial, later[-1])
-            _print_ratios("first changes / initial load", start, initial, later[0])
+            start, initial, *later = _measure(url, strategy, args.rows, args.rounds)
+            for number, changes in enumerate(later, 1):
+                _print_ratios(f"changes {number} / initial load", start, initial, changes)
 
 
 def _print_ratios(title: str, start: float, initial: _Seconds, later: _Seconds) -> None:
@@ -84,7 +85,9 @@ def _print_ratios(title: str, start: float, initial: _Seconds, later: _Seconds) 
     print(f"    with Spark's start in both: {(start + part) / (start + whole):.3f}", flush=True)
 
 
-def _measure(url: str, strategy: str, rows: int) -> tuple[float, *tuple[_Seconds, ...]]:
+def _measure(
+    url: str, strategy: str, rows: int, rounds: int
+) -> tuple[float, *tuple[_Seconds, ...]]:
     with tempfile.TemporaryDirectory() as folder:
         _execute(url, _CREATE.format(rows=rows))
         path = Path(folder) / "bench.yaml"
@@ -93,7 +96,7 @@ def _measure(url: str, strategy: str, rows: int) -> tuple[float, *tuple[_Seconds
         start = _timed(lambda: _start_spark(settings))
         print(f"  Spark's start {start:.1f} s", flush=True)
         runs = [_run(url, source, folder, rows)]
-        for number in range(1, _ROUNDS + 1):
+        for number in range(1, rounds + 1):
             _execute(url, _CHANGE.format(round=number))
             runs.append(_run(url, source, folder, rows // 100))
         return start, *runs
@@ -118,7 +121,7 @@ def _execute(url: str, statements: str) -> None:
 def _run(url: str, source: Source, folder: str, wanted: int) -> _Seconds:
     lake = Lake(f"{folder}/lake")
     job = TableJob(open_store(lake.root), lake, source.tables["wide"], "bench", url)
-    layer = spark_job(load_settings(), source, "local[*]")
+    layer = spark_job(replace(load_settings(), lake=lake), source, "local[*]")
     seconds = {
         "bronze": _timed(lambda: _copy(job, wanted)),
         "silver": _timed(lambda: layer("silver", lake, ["wide"])),

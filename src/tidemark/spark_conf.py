@@ -29,6 +29,8 @@ LOCAL_CONF: dict[str, str] = {
     "spark.databricks.delta.snapshotPartitions": "1",
     "spark.sql.adaptive.enabled": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    # A run over two tables has more than Spark's 100, of which the next job could use none.
+    "spark.sql.codegen.cache.maxEntries": "1000",
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.lightweightPlanChangeValidation": "false",
     "spark.sql.shuffle.partitions": "2",
@@ -38,6 +40,8 @@ LOCAL_CONF: dict[str, str] = {
         "org.apache.spark.sql.execution.streaming.checkpointing"
         ".FileSystemBasedCheckpointFileManager"
     ),
+    # The context outlives its job (`spark.in_warm_jvm`), and the next may bring other rules.
+    "spark.python.worker.reuse": "false",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
 }

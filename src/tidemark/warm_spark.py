@@ -3,7 +3,8 @@
 To start Java and Spark, and to warm them up, takes longer than a small table's work. So on
 ``local[…]`` a keeper (`tidemark.spark.warm_jvm`) holds the Java machine, and ends it when nobody
 has used it for a while. A job is a Python process of its own, as under spark-submit, with a Spark
-context of its own; what it shares with earlier jobs is loaded classes and compiled code.
+session of its own; what it shares with earlier jobs is loaded classes, compiled code and, where
+they left nothing at work in it, the Spark context.
 
 One job at a time uses the machine, under a lock of the operating system (`flock`), which ends with
 the process that holds it; another job meanwhile gets a spark-submit of its own. A job that was

@@ -37,6 +37,21 @@ def test_the_copy_is_measured_and_the_database_is_as_it_was() -> None:
     assert "left out" not in done.stdout
 
 
+def test_a_run_is_measured_beside_the_initial_load(tmp_path: Path) -> None:
+    words = ["--rows", "1000", "--rounds", "1", "--strategy", "watermark"]
+    path = os.pathsep.join(filter(None, sys.path))
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "incremental.py"), *words],
+        env=dict(os.environ) | {"PYTHONPATH": path, "TIDEMARK_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "wide: 1000 changes read, 1000 applied, done" in done.stdout
+    assert "wide: 10 changes read, 10 applied, done" in done.stdout
+    assert done.stdout.count("whole run ") == 1
+
+
 def test_sql_servers_table_is_t_sql(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import bench_table  # noqa: PLC0415  # it lies beside the benchmarks

@@ -111,7 +111,7 @@ def test_a_job_starts_in_the_machine_that_the_last_one_left_and_finds_nothing_el
         "print(spark.sparkContext.applicationId)\n"
     )
     assert jobs.run(BEGIN + first) == 0, jobs.said
-    java, application = jobs.java(), jobs.said[-1]
+    java, context = jobs.java(), jobs.said[-1]
     # Another table takes the first one's place, with fewer versions and other rows.
     again = f"spark.range(5).write.format('delta').save({other!r})\n"
     assert jobs.run(BEGIN + again) == 0, jobs.said
@@ -124,9 +124,7 @@ def test_a_job_starts_in_the_machine_that_the_last_one_left_and_finds_nothing_el
     )
     assert jobs.run(BEGIN + second) == 0, jobs.said
     assert jobs.java() == java
-    said = jobs.said[-1].split()
-    assert said[0] != application
-    assert said[1:] == ["False", "2", "5"]
+    assert jobs.said[-1].split() == [context, "False", "2", "5"]
     assert warm_spark.read(jobs.folder) is not None
     assert oct((jobs.folder / "machine.json").stat().st_mode)[-3:] == "600"
 
@@ -138,6 +136,78 @@ def test_a_job_that_fails_says_why_and_the_machine_stays(jobs: Jobs) -> None:
     assert jobs.run(BEGIN + "sys.exit(1)") == 1
     assert jobs.run(BEGIN) == 0
     assert jobs.java() == java
+
+
+JOB = """
+import threading
+sleepers = spark.range(9)
+threading.Thread(target=sleepers.foreach, args=[lambda _: time.sleep(600)], daemon=True).start()
+while not spark.sparkContext.statusTracker().getActiveJobsIds():
+    time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("left", "code"),
+    [
+        ("sys.exit(1)", 1),
+        ("spark.readStream.format('rate').load().writeStream.format('noop').start()", 0),
+        (JOB, 0),
+        ("spark.sparkContext._jsc.sc().conf().set('spark.hadoop.fs.azure.account.key', 'x')", 0),
+        ("spark.sparkContext._jsc.hadoopConfiguration().set('fs.file.impl', 'x')", 0),
+    ],
+    ids=["failure", "stream", "running", "key to the lake", "other file system"],
+)
+def test_what_a_job_leaves_at_work_ends_with_it(jobs: Jobs, left: str, code: int) -> None:
+    name = "print(spark.sparkContext.applicationId)\n"
+    assert jobs.run(BEGIN + name + left) == code
+    java, context = jobs.java(), jobs.said[1]
+    assert jobs.run(BEGIN + name) == 0, jobs.said
+    assert jobs.java() == java
+    assert jobs.said[-1] != context
+
+
+def test_the_rows_that_a_job_kept_in_memory_are_gone_and_the_context_stays(jobs: Jobs) -> None:
+    kept = (
+        "spark.range(3).persist().count(), spark.range(4).localCheckpoint()\n"
+        "print(len(spark.sparkContext._jsc.getPersistentRDDs()))\n"
+    )
+    look = (
+        "print(len(spark.sparkContext._jsc.getPersistentRDDs()))\n"
+        "print(spark.sparkContext.applicationId)\n"
+    )
+    assert jobs.run(BEGIN + look + kept) == 0, jobs.said
+    context = jobs.said[-2]
+    assert jobs.said[-1] == "2"
+    assert jobs.run(BEGIN + look) == 0, jobs.said
+    assert jobs.said[-2:] == ["0", context]
+
+
+def test_what_spark_had_on_the_disk_goes_with_the_machine(jobs: Jobs) -> None:
+    assert jobs.run(BEGIN + "spark.range(9).repartition(3).count()") == 0, jobs.said
+    assert list(jobs.folder.glob("local/blockmgr-*"))
+    os.kill(jobs.java(), signal.SIGKILL)
+    until(lambda: not warm_spark._is_kept(jobs.folder), "the keeper goes on")
+    assert not (jobs.folder / "local").exists()
+
+
+def test_a_rule_that_has_changed_is_read_anew_by_the_workers(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule = jobs.path / "the_rule.py"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(jobs.path), *filter(None, sys.path)]))
+    job = (
+        "import the_rule\nfrom pyspark.sql import functions as sf\n"
+        "print(spark.range(1).select(sf.udf(the_rule.name)()).first()[0])\n"
+        "print(spark.sparkContext.applicationId)\n"
+    )
+    said = []
+    for text in ("first", "second"):
+        rule.write_text(f"def name():\n    return {text!r}\n")
+        assert jobs.run(BEGIN + job) == 0, jobs.said
+        said.append(jobs.said[-2:])
+    assert [name for name, _ in said] == ["first", "second"]
+    assert said[0][1] == said[1][1]
 
 
 STREAM = """

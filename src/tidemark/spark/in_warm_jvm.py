@@ -1,7 +1,7 @@
 """Run a job's script in a Java machine that served other jobs before, and leave it clean.
 
-The script runs as it would under spark-submit. Delta's tables are looked at anew, because a folder
-may have been swapped for another since; the Spark context ends with the script.
+The script runs as it would under spark-submit, with a session of its own. Delta's tables are looked
+at anew, because a folder may have been swapped for another since.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any
 
 from pyspark import SparkContext
 
+from tidemark.spark import kept_context
+
 
 def main() -> None:
     """Run the script that the arguments name; its exit code is this process's own."""
@@ -21,15 +23,19 @@ def main() -> None:
     sys.argv = sys.argv[1:]
     sys.path[0] = str(Path(script).parent)
     SparkContext._ensure_initialized()  # noqa: SLF001  the only way to the JVM before a context
-    jvm = SparkContext._jvm  # noqa: SLF001
-    if jvm is not None:
-        jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
+    jvm: Any = SparkContext._jvm  # noqa: SLF001
+    jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
     _be_told_apart()
+    kept_context.join(jvm)
+    well = False
     try:
         runpy.run_path(script, run_name="__main__")
+        well = True
+    except SystemExit as end:
+        well = not end.code
+        raise
     finally:
-        if SparkContext._active_spark_context is not None:  # noqa: SLF001
-            SparkContext._active_spark_context.stop()  # noqa: SLF001
+        kept_context.leave(jvm, well=well)
 
 
 def _be_told_apart() -> None:

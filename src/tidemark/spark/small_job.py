@@ -29,7 +29,6 @@ def main() -> None:
         stream = stream.option("checkpointLocation", f"{scratch}/checkpoint")
         merge = partial(_merge, path=second)
         stream.trigger(availableNow=True).foreachBatch(merge).start().awaitTermination()
-        session.stop()
 
 
 def _merge(rows: DataFrame, _number: int, *, path: str) -> None:
@@ -39,6 +38,7 @@ def _merge(rows: DataFrame, _number: int, *, path: str) -> None:
     merge = target.merge(rows.alias("new"), "new.id = old.id")
     merge.whenMatchedUpdateAll("new.name <> old.name").whenNotMatchedInsertAll().execute()
     rows.write.format("delta").mode("append").save(path)
+    rows.unpersist()
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 A process of its own, told on standard input what to start. It looks around a few times a second:
 the machine ends when it is idle or old, when the job that has it was killed, when its file is
-removed, and with the keeper itself, because Java ends when its standard input does.
+removed, and with the keeper itself, because Java ends when its standard input does. What Spark had
+on the disk goes with it.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -36,7 +38,11 @@ def main() -> None:
     with keeper_file(folder).open("a") as mine:
         if not taken(mine):
             sys.exit("another keeper is at work")
-        conf = SparkConf(loadDefaults=False).setAll(list(wish["conf"].items()))
+        # Java is killed, and leaves its files; what this keeper can't remove, the next one does.
+        local = folder / "local"
+        shutil.rmtree(local, ignore_errors=True)
+        settings = {"spark.local.dir": str(local)} | wish["conf"]
+        conf = SparkConf(loadDefaults=False).setAll(list(settings.items()))
         gateway = launch_gateway(conf)  # type: ignore[no-untyped-call]
         at = gateway.gateway_parameters
         write(folder, Machine(wish["token"], wish["key"], at.port, at.auth_token))
@@ -45,6 +51,7 @@ def main() -> None:
             time.sleep(_POLL_SECONDS)
         gateway.proc.kill()
         gateway.proc.wait()
+        shutil.rmtree(local, ignore_errors=True)
 
 
 def _is_wanted(folder: Path, wish: dict[str, Any], began: float) -> bool:
