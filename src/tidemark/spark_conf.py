@@ -19,10 +19,10 @@ COMMON_CONF: dict[str, str] = {
 # Hadoop's driver leaves threads behind that would keep Java alive for ever.
 _AZURE_CONF = {"spark.submit.callSystemExitOnMainExit": "true"}
 # For a laptop's `local[*]` alone: the defaults are made for a cluster (200 shuffle partitions, 50
-# partitions to read a Delta log) and cost seconds on small data. The JVM lives for a minute or two:
-# what is generated (`session.suit_to` turns that back on for much data), planned anew or checked
-# for each query costs more than it saves, and Hadoop's other way to write a checkpoint starts two
-# processes for each file. For many millions of rows, give the connection a cluster's master.
+# partitions to read a Delta log) and cost seconds on small data. There, what is generated
+# (`session.suit_to` turns that back on for much data), planned anew or checked for each query costs
+# more than it saves, and Hadoop's other way to write a checkpoint starts two processes for each
+# file. For many millions of rows, give the connection a cluster's master.
 LOCAL_CONF: dict[str, str] = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",

@@ -155,12 +155,25 @@ while not spark.sparkContext.statusTracker().getActiveJobsIds():
         (JOB, 0),
         ("spark.sparkContext._jsc.sc().conf().set('spark.hadoop.fs.azure.account.key', 'x')", 0),
         ("spark.sparkContext._jsc.hadoopConfiguration().set('fs.file.impl', 'x')", 0),
+        ("spark.range(1).createGlobalTempView('left_behind')", 0),
+        ("spark.range(1).write.saveAsTable('left_behind', path=sys.argv[1])", 0),
+        ("spark.sparkContext.addPyFile(sys.argv[0])", 0),
+        (
+            "spark.newSession().readStream.format('rate').load().writeStream.format('noop').start()",
+            0,
+        ),
+        ("spark.sparkContext._jsc.sc().stop()", 0),
     ],
-    ids=["failure", "stream", "running", "key to the lake", "other file system"],
+    ids=[
+        *("failure", "stream", "running", "key to the lake", "other file system", "global view"),
+        *("table", "file", "stream of another session", "stopped"),
+    ],
 )
-def test_what_a_job_leaves_at_work_ends_with_it(jobs: Jobs, left: str, code: int) -> None:
+def test_what_a_job_leaves_at_work_or_adds_ends_with_it(
+    jobs: Jobs, tmp_path: Path, left: str, code: int
+) -> None:
     name = "print(spark.sparkContext.applicationId)\n"
-    assert jobs.run(BEGIN + name + left) == code
+    assert jobs.run(BEGIN + name + left, str(tmp_path / "table")) == code
     java, context = jobs.java(), jobs.said[1]
     assert jobs.run(BEGIN + name) == 0, jobs.said
     assert jobs.java() == java
@@ -185,10 +198,10 @@ def test_the_rows_that_a_job_kept_in_memory_are_gone_and_the_context_stays(jobs:
 
 def test_what_spark_had_on_the_disk_goes_with_the_machine(jobs: Jobs) -> None:
     assert jobs.run(BEGIN + "spark.range(9).repartition(3).count()") == 0, jobs.said
-    assert list(jobs.folder.glob("local/blockmgr-*"))
+    assert list(jobs.folder.glob("local-*/blockmgr-*"))
     os.kill(jobs.java(), signal.SIGKILL)
     until(lambda: not warm_spark._is_kept(jobs.folder), "the keeper goes on")
-    assert not (jobs.folder / "local").exists()
+    assert not list(jobs.folder.glob("local-*"))
 
 
 def test_a_rule_that_has_changed_is_read_anew_by_the_workers(

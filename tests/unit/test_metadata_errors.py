@@ -110,6 +110,10 @@ BAD_TABLES = [
      "field 'gold.expect_or_fail' is {'a': 'x'}, but 'expect_or_drop' has a 'a' too")),
     (f"{GOLD}, expect_or_drop: {{a: x, b: 'y < Current_Date'}}}}", (
      "field 'gold.expect_or_drop' is {'a': 'x', 'b': 'y < Current_Date'}, but 'Current_Date'")),
+    (f"{GOLD}, expect_or_drop: {{a: \"x < timestamp 'Now'\"}}}}", (
+     "field 'gold.expect_or_drop' is {'a': \"x < timestamp 'Now'\"}, but 'Now' in 'a' may say")),
+    (f"{GOLD}, expect_or_drop: {{a: \"y='it\\\\'s' OR x < current_time\"}}}}", (
+     "field 'gold.expect_or_drop' is {'a': \"y='it\\\\'s' OR x < current_time\"}, but ")),
     (f"{GOLD}, expect_or_drop: {{a: x > rand (1)}}}}", (
      "field 'gold.expect_or_drop' is {'a': 'x > rand (1)'}, but 'rand' in 'a' may say otherwise")),
     (f"{GOLD}, expect_or_drop: {{a: y > unix_timestamp( )}}}}", (

@@ -16,13 +16,18 @@ _WORDS_OF_SQL = re.compile(
     "between|case|when|then|else|end|as|from",
     re.IGNORECASE,
 )
-_TEXTS = re.compile(r"'(?:[^']|'')*'")
-# Spark's functions that give another value each time, or in each query; the first can be written
-# without brackets.
+_TEXTS = re.compile(r"""'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.)*\"""")
+# Spark's functions that may give another value for the same row, later or elsewhere; the first few
+# can be written without brackets.
 _VARYING = re.compile(
-    r"(?<![\w.`])(?:(current_(?:date|timestamp)|localtimestamp)(?!\w)|"
-    r"(now|curdate|rand|randn|random|randstr|uniform|uuid|shuffle|unix_timestamp(?=\s*\(\s*\))|"
-    r"monotonically_increasing_id|spark_partition_id|input_file_name)\s*\()",
+    r"(?<![\w.`])(?:(current_(?:date|time|timestamp)|localtimestamp)(?![\w.`])|"
+    r"(now|curdate|rand|randn|random|randstr|uniform|uuid|shuffle|reflect|java_method|try_reflect|"
+    r"monotonically_increasing_id|spark_partition_id|input_file_name|"
+    r"input_file_block_(?:start|length)|unix_timestamp(?=\s*\(\s*\)))\s*\()",
+    re.IGNORECASE,
+)
+_VARYING_DATE = re.compile(
+    r"\b(?:date|timestamp(?:_ltz|_ntz)?|cast\s*\()\s*'\s*(now|today|tomorrow|yesterday)\s*'",
     re.IGNORECASE,
 )
 SIDE = "_text"  # behind a column's name: the column that holds it as text
@@ -97,9 +102,14 @@ def named_in(predicate: str) -> set[str]:
 
 
 def varying_in(predicate: str) -> str | None:
-    """Give a function in a SQL predicate that may say otherwise of the same row; None: none."""
-    found = _VARYING.search(_TEXTS.sub("''", predicate))
-    return (found[1] or found[2]) if found else None
+    """Give what makes a SQL predicate say otherwise of the same row, later or elsewhere.
+
+    Returns:
+        The function's name, or the word of a date such as ``timestamp 'now'``; None if there is
+        nothing such.
+    """
+    found = _VARYING_DATE.search(predicate) or _VARYING.search(_TEXTS.sub("''", predicate))
+    return next(filter(None, found.groups())) if found else None
 
 
 def _first(names: Iterable[str], others: Iterable[str]) -> str | None:
