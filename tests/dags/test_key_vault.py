@@ -26,6 +26,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from json_answers import send_json
 
 from tidemark.metadata import load_source
 
@@ -46,16 +47,6 @@ class Answering(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     asked: list[str]
 
-    def answer(self, code: int, body: object, **headers: str) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(code)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
     def log_message(self, *_: Any) -> None:
         pass
 
@@ -70,14 +61,15 @@ class Vault(Answering):
                 f'Bearer authorization="https://login.microsoftonline.com/tenant", '
                 f'resource="{RESOURCE}"'
             )
-            self.answer(401, {"error": {"code": "Unauthorized"}}, WWW_Authenticate=challenge)
+            unauthorized = {"error": {"code": "Unauthorized"}}
+            send_json(self, 401, unauthorized, {"WWW-Authenticate": challenge})
             return
         self.asked.append(path)
         if path.rstrip("/") == "/secrets/airflow-connections-spotify-sql":
             value = {"id": f"https://localhost{path}/1", "value": json.dumps(CONNECTION)}
-            self.answer(200, value | {"attributes": {"enabled": True}})
+            send_json(self, 200, value | {"attributes": {"enabled": True}})
         else:
-            self.answer(404, {"error": {"code": "SecretNotFound", "message": "not found"}})
+            send_json(self, 404, {"error": {"code": "SecretNotFound", "message": "not found"}})
 
 
 class Identity(Answering):
@@ -90,9 +82,9 @@ class Identity(Answering):
         if good:
             expires = str(int(time.time()) + 3600)
             token = {"access_token": TOKEN, "expires_on": expires, "token_type": "Bearer"}
-            self.answer(200, token | {"resource": RESOURCE})
+            send_json(self, 200, token | {"resource": RESOURCE})
         else:
-            self.answer(400, {"error": "invalid_request"})
+            send_json(self, 400, {"error": "invalid_request"})
 
 
 def _certificate(folder: Path) -> tuple[Path, Path]:

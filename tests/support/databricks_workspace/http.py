@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import threading
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from json_answers import send_json
 
 from databricks_workspace.workspace import Workspace
 
@@ -44,10 +46,10 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             body = self._body(address.query)
         except ValueError as error:
-            self._send(400, {"error_code": "MALFORMED_REQUEST", "message": str(error)}, {})
+            send_json(self, 400, {"error_code": "MALFORMED_REQUEST", "message": str(error)})
             return
         path = address.path.rstrip("/")
-        self._send(*self.workspace.answer(self.command, path, body, token))
+        send_json(self, *self.workspace.answer(self.command, path, body, token))
 
     def _body(self, query: str) -> dict[str, Any]:
         asked: dict[str, Any] = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
@@ -55,15 +57,6 @@ class _Handler(BaseHTTPRequestHandler):
         if data and (body := json.loads(data)) is not None:
             asked |= body
         return asked
-
-    def _send(self, status: int, result: Any, headers: Mapping[str, str]) -> None:
-        data = json.dumps(result).encode()
-        self.send_response(status)
-        for name, value in {"Content-Type": "application/json", **headers}.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the base's name
         pass

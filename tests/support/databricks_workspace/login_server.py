@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
-import json
 import ssl
 import threading
 import urllib.parse
@@ -24,6 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from json_answers import send_json
 
 from databricks_workspace.logins import LOGIN_HOST, Logins
 
@@ -76,12 +76,7 @@ class _Answering(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
         asked = dict(urllib.parse.parse_qsl(f"{address.query}&{body}"))
         status, result = self.logins.answer(self.host, address.path, asked, dict(self.headers))
-        data = json.dumps(result).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+        send_json(self, status, result)
 
     def log_message(self, *_: Any) -> None:
         pass
