@@ -40,7 +40,7 @@ LOCAL_CONF: dict[str, str] = {
         "org.apache.spark.sql.execution.streaming.checkpointing"
         ".FileSystemBasedCheckpointFileManager"
     ),
-    # The context outlives its job (`spark.in_warm_jvm`), and the next may bring other rules.
+    # The context outlives its job (`spark.kept_context`), and the next may bring other rules.
     "spark.python.worker.reuse": "false",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
