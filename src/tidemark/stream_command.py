@@ -70,24 +70,24 @@ def run_to_its_end(job: Sequence[str], environment: Mapping[str, str]) -> int:
     begun: list[subprocess.Popen[bytes]] = []
     asked = threading.Event()
 
-    def hand_on(*_: object) -> None:
+    def hand_on(number: int, _frame: object) -> None:
         asked.set()
-        for process in begun:
-            process.terminate()
+        if number == signal.SIGTERM:
+            for process in begun:
+                process.terminate()
 
-    before = signal.signal(signal.SIGTERM, hand_on)  # first, or it could leave the job behind
+    # Before the job begins, or they could leave it behind. Ctrl-C is not left to Python: where its
+    # exception meets the end of the job, the exit code is lost, and 0 stands for it.
+    before = {n: signal.signal(n, hand_on) for n in (signal.SIGTERM, signal.SIGINT)}
     try:
         with subprocess.Popen(job, env=environment) as process:
             begun.append(process)
             if asked.is_set():
                 process.terminate()
-            while True:
-                try:
-                    return process.wait()
-                except KeyboardInterrupt:
-                    continue  # the job has it too, and ends when its batch is written
+            return process.wait()  # until its last batch is written
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def continuous_tables(source: Source, names: list[str]) -> list[str]:

@@ -28,7 +28,15 @@ spark = build_session("job")
 jvm = SparkContext._jvm
 print("java", jvm.java.lang.ProcessHandle.current().pid(), flush=True)
 """
-WAIT = BEGIN + "Path(sys.argv[1]).touch()\nwhile True: spark.range(10).count(); time.sleep(0.05)\n"
+WAIT = (
+    BEGIN
+    + """
+Path(sys.argv[1]).touch()
+while time.time() < Path(sys.argv[1]).stat().st_mtime + 300:
+    spark.range(10).count()
+    time.sleep(0.05)
+"""
+)
 CALLER = """
 import os, sys
 from pathlib import Path
@@ -325,7 +333,8 @@ def test_a_killed_machine_is_told_from_a_job_that_failed(jobs: Jobs, tmp_path: P
     ready = tmp_path / "ready"
 
     def kill() -> None:
-        until(ready.exists, "the job never began")
+        # A file may be there before the line that was printed first has been read.
+        until(lambda: ready.exists() and jobs.said, "the job never began")
         os.kill(jobs.java(), signal.SIGKILL)
 
     threading.Thread(target=kill).start()

@@ -114,3 +114,23 @@ def test_who_ends_the_command_ends_the_stream(number: signal.Signals) -> None:
         command.send_signal(number)
     assert command.communicate(timeout=30)[0] == "ends by itself\n"
     assert command.returncode == 3
+
+
+# On one CPU, which the command gets when the job has ended: Ctrl-C and that end meet.
+BOTH_AT_ONCE = """
+import os, signal, time
+command = os.getppid()
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+os.sched_setaffinity(command, os.sched_getaffinity(0))
+os.sched_setscheduler(command, os.SCHED_IDLE, os.sched_param(0))
+time.sleep(0.1)
+os.kill(command, signal.SIGINT)
+os._exit(3)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="needs the scheduler of Linux")
+def test_an_exit_code_is_not_lost_to_ctrl_c_at_the_end_of_the_job() -> None:
+    words = [sys.executable, "-c", COMMAND, BOTH_AT_ONCE]
+    said = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert said.returncode == 3, said.stderr
