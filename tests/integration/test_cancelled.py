@@ -56,7 +56,7 @@ def running(url: str) -> int:
 
 
 def wait_for(url: str, count: int) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while running(url) != count:
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -73,7 +73,7 @@ def test_a_killed_task_cancels_its_statement(world: PostgresWorld, sent: signal.
     try:
         wait_for(world.url, 1)
         task.send_signal(sent)
-        task.wait(30)
+        task.wait(120)
     finally:
         task.kill()
     assert task.returncode
@@ -97,7 +97,7 @@ def test_what_was_cancelled_is_tried_again_and_a_time_limit_counts(
         wait_for(world.url, 1)
         if sent is not None:
             task.send_signal(sent)
-        _, said = task.communicate(timeout=60)
+        _, said = task.communicate(timeout=120)
     finally:
         task.kill()
     if sent is None:

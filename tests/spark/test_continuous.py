@@ -71,7 +71,7 @@ def test_a_stream_follows_bronze_and_a_run_leaves_it_its_tables(
     lake.publish("DimArtist", 1, [artist(1, "a")])
     until(lambda: silver_pending(store, lake.lake, KEYS) == ["DimUser"])
     stop.set()
-    thread.join(60)
+    thread.join(120)
     assert left == [["DimUser"]]
     assert streamed_by(lake.lake, "DimArtist") is None
     assert lake.run("DimArtist")["DimArtist"].batches == 0
@@ -105,7 +105,7 @@ def test_another_writer_is_waited_for_and_named_and_is_no_failure(
         whole = WAITS.format("DimUser", "maintaining silver and gold of spotify")
         assert re.fullmatch(whole, said[-1])
         stop.set()
-        thread.join(10)  # and not when the maintenance ends
+        thread.join(120)  # and not when the maintenance ends
         assert not thread.is_alive()
     assert left == [[]]
     assert "failed" not in " ".join(said)

@@ -201,7 +201,7 @@ def test_it_keeps_out_of_a_runs_way_and_a_run_waits_for_it(life: Life) -> None:
         assert waited == []
         with pytest.raises(LakeError, match=r"process \d+ on .* is maintaining its silver"):
             run_maintenance(life.spark, life.root, source, NAMES)
-    waiting.join(10)
+    waiting.join(120)
     assert len(waited) == 1
     with as_the_writer(lake, "SeenOne"):  # as a stream without end does
         results = run_maintenance(life.spark, life.root, source, ["SeenOne"])

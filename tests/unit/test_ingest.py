@@ -139,8 +139,8 @@ def test_a_row_changed_back_after_a_backfill_is_copied(world: World) -> None:
 
 def test_future_rows_are_held_and_named_until_their_time(tmp_path: Path) -> None:
     world = make_world(tmp_path, fields="null_cursor: exclude")
-    future = f"{datetime.now(UTC).replace(tzinfo=None) + timedelta(seconds=1.5)}"
-    world.put((1, "a", TEN), (2, "soon", future))
+    soon = datetime.now(UTC) + timedelta(seconds=4)
+    world.put((1, "a", TEN), (2, "soon", f"{soon.replace(tzinfo=None)}"))
     world.put(*((i, "far", "2099-01-01 00:00:00") for i in range(10, 25)))
     world.put((30, "none", None), (31, "none", None))
     copied = world.run()
@@ -150,7 +150,7 @@ def test_future_rows_are_held_and_named_until_their_time(tmp_path: Path) -> None
     assert seen["future"]["count"] == 16
     assert seen["future"]["keys"] == ["user_id=2", *(f"user_id={i}" for i in range(10, 19))]
     assert seen["null_cursor"] == {"count": 2, "keys": ["user_id=30", "user_id=31"]}
-    time.sleep(1.6)
+    time.sleep(max(0.0, (soon - datetime.now(UTC)).total_seconds() + 0.1))
     assert keys(world, world.run()["sequence"]) == [2]
 
 
