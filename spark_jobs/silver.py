@@ -8,14 +8,13 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-import threading
 from functools import partial
 from pathlib import Path
 
 from pyspark.sql import SparkSession
 
 from tidemark.metadata import Source, load_source, require_config, source_file
-from tidemark.spark.continuous import Stream, follow
+from tidemark.spark.continuous import Stream, follow, set_by
 from tidemark.spark.registration import registered
 from tidemark.spark.replay import rebuilt, run_replay
 from tidemark.spark.session import build_session
@@ -62,9 +61,7 @@ def _results(
 
 def _follow(spark: SparkSession, source: Source, args: argparse.Namespace) -> int:
     """Follow the continuous tables until a signal ends it; 1 if one was given up."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):  # Spark has set its own by now
-        signal.signal(number, lambda *_: stop.set())
+    stop = set_by(signal.SIGINT, signal.SIGTERM)  # Spark has set its own handlers by now
     found = [t.lake_name for t in source.tables.values() if t.processing == "continuous"]
     tables = [name for name in args.tables.split(",") if name] or found
     print(f"following {', '.join(tables) or 'no table'}, every {args.every:g} s", flush=True)

@@ -7,6 +7,7 @@ stream goes on from there.
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -58,6 +59,19 @@ class Stream:
     say: Say
     failures: dict[str, int] = field(default_factory=dict)
     waits: dict[str, tuple[str, float]] = field(default_factory=dict)
+
+
+def set_by(*numbers: signal.Signals) -> threading.Event:
+    """Give an event that any of these signals sets, whatever the main thread is doing."""
+    event = threading.Event()
+
+    def set_it(*_: object) -> None:
+        # By a thread of its own: the main one may hold the event's lock, and waits for us.
+        threading.Thread(target=event.set).start()
+
+    for number in numbers:
+        signal.signal(number, set_it)
+    return event
 
 
 def run_stream(stream: Stream, tables: Collection[str]) -> list[str]:
