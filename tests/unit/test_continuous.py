@@ -85,10 +85,9 @@ def test_a_writer_waits_for_the_one_before(tmp_path: Path) -> None:
 
 
 JOB = """
-import signal, sys, threading
-stop = threading.Event()
-for number in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(number, lambda *_: stop.set())
+import signal, sys
+from tidemark.spark.continuous import set_by
+stop = set_by(signal.SIGINT, signal.SIGTERM)
 print("follows", flush=True)
 stop.wait(60)
 print("ends by itself", flush=True)
@@ -137,7 +136,7 @@ def test_an_exit_code_is_not_lost_to_ctrl_c_at_the_end_of_the_job() -> None:
 
 
 SIGNALLED = """
-import os, signal, threading
+import os, signal
 from tidemark.spark.continuous import set_by
 stop = set_by(signal.SIGTERM)
 with stop._cond:  # as the main thread holds it while it begins or ends to wait
