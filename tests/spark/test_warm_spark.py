@@ -231,6 +231,22 @@ def test_a_rule_that_has_changed_is_read_anew_by_the_workers(
     assert said[0][1] == said[1][1]
 
 
+def test_a_job_loads_no_pandas_unless_its_rule_asks_for_it(jobs: Jobs) -> None:
+    job = """
+from pyspark.sql import functions as sf
+spark.range(3).withColumn("one", sf.lit(1)).collect()
+print(*(name in sys.modules for name in ("numpy", "pandas", "pyarrow")))
+"""
+    rule = """
+import pandas as pd
+def louder(texts: pd.Series) -> pd.Series:
+    return texts + "!"
+print(spark.range(1).select(sf.pandas_udf(louder, "string")(sf.lit("so"))).first()[0])
+"""
+    assert jobs.run(BEGIN + job + rule) == 0, jobs.said
+    assert jobs.said[-2:] == ["True False False", "so!"]
+
+
 STREAM = """
 from tidemark.spark.stream import drain
 def batches(checkpoint):

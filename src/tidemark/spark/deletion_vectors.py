@@ -35,9 +35,10 @@ def enable_when_large(session: SparkSession, path: str) -> None:
         return  # which decides by itself, and lets nobody but Spark look into the lake
     if bytes_in(session, path) < NEGLIGIBLE_BYTES or not DeltaTable.isDeltaTable(session, path):
         return
-    table = DeltaTable.forPath(session, path)
-    if _PROPERTY in table.detail().select("properties").collect()[0]["properties"]:
+    table = f"delta.{quoted(path)}"
+    # Not by DESCRIBE DETAIL, which has Spark read the whole log to add up its files.
+    if any(row["key"] == _PROPERTY for row in session.sql(f"SHOW TBLPROPERTIES {table}").collect()):
         return
     # Delta answers from the statistics in its log.
-    if table.toDF().count() >= LARGE_ROWS:
-        session.sql(f"ALTER TABLE delta.{quoted(path)} SET TBLPROPERTIES ('{_PROPERTY}' = 'true')")
+    if session.read.format("delta").load(path).count() >= LARGE_ROWS:
+        session.sql(f"ALTER TABLE {table} SET TBLPROPERTIES ('{_PROPERTY}' = 'true')")

@@ -28,10 +28,13 @@ from tidemark.spark.expectations import (
 from tidemark.spark.graph import Query
 from tidemark.spark.history import DELETED, SEQUENCE, events_of
 from tidemark.spark.later import earliest
+from tidemark.spark.row_size import bytes_of
 from tidemark.spark.stream import drain, once, stream_id
 from tidemark.suggestions import did_you_mean
 
-FEW = 25_000  # events; some megabytes, in a memory that may be a gigabyte
+# What is sent to wherever the target is read holds up to two rows for an event, and the memory may
+# be a gigabyte.
+FEW_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def _apply(rows: DataFrame, number: int, flow: Flow) -> FlowCounts:
                 batch.stream,
                 number,
                 earliest=facts["earliest"],
-                few=facts["rows"] <= FEW,
+                few=(facts["bytes"] or 0) <= FEW_BYTES,
             )
             apply_events(passing, flow.target)
         found = violations(facts, expectations)
@@ -126,6 +129,7 @@ def _events(
         sf.count_if(good & sf.col(SEQUENCE).isNull()).alias("without_sequence"),
         sf.count_if(good & sf.col(DELETED)).alias("deletes"),
         earliest(with_verdict.schema, among=good).alias("earliest"),
+        bytes_of(with_verdict.schema, among=good).alias("bytes"),
         *findings(expectations, target.flow.keys),
     )
     try:

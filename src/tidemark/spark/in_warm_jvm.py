@@ -6,6 +6,7 @@ at anew, because a folder may have been swapped for another since.
 
 from __future__ import annotations
 
+import importlib
 import runpy
 import sys
 import time
@@ -16,9 +17,12 @@ from pyspark import SparkContext
 
 from tidemark.spark import kept_context
 
+_NOT_ASKED_FOR = ("pandas", "pyarrow")
+
 
 def main() -> None:
     """Run the script that the arguments name; its exit code is this process's own."""
+    _spare_what_nobody_asked_for()
     script = sys.argv[1]
     sys.argv = sys.argv[1:]
     sys.path[0] = str(Path(script).parent)
@@ -36,6 +40,23 @@ def main() -> None:
         raise
     finally:
         kept_context.leave(jvm, well=well)
+
+
+def _spare_what_nobody_asked_for() -> None:
+    """Load the module by which pyspark tells whether NumPy is there, as if pandas were not.
+
+    pyspark asks it of every value that a column is made of, and it loads pandas and Arrow for
+    tests of pyspark's own: half of the time that a job's Python takes. A rule that works with
+    pandas loads it itself.
+    """
+    absent = [name for name in _NOT_ASKED_FOR if name not in sys.modules]
+    for name in absent:
+        sys.modules[name] = None  # type: ignore[assignment]  # Python's word for: not to be found
+    try:
+        importlib.import_module("pyspark.testing.utils")
+    finally:
+        for name in absent:
+            del sys.modules[name]
 
 
 def _be_told_apart() -> None:
