@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import Any
 
 from tidemark.errors import ReadOvertaken, StateError, shown
@@ -340,16 +340,23 @@ def _parse(path: str, content: Content) -> TableState:
             cdc=str(cdc) if cdc not in (None, "") else None,
             reserved=_moment(stored.get("reserved")),
             advanced=_moment(stored.get("advanced")),
-            digests=stored.get("digests"),
-            cursor=stored.get("cursor"),
-            strategy=stored.get("strategy"),
-            position=dict(stored.get("position") or {}),
-            key=tuple(stored.get("key") or ()),
+            digests=_text(stored, "digests"),
+            cursor=_text(stored, "cursor"),
+            strategy=_text(stored, "strategy"),
+            position={_a_text(k): _a_text(v) for k, v in (stored.get("position") or {}).items()},
+            key=tuple(map(_a_text, stored.get("key") or ())),
             load=from_json(stored["load"]) if stored.get("load") else None,
             foreign=own is None,
             version=content.version,
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         message = (
             f"{path}: no watermark can be read from {content.data[:80]!r} ({error!r}); restore "
             'the file, or write {"cdc": "<value>"} with the value from which to read on, or '
@@ -370,4 +377,22 @@ def _first_object(text: str) -> dict[str, Any]:
 
 
 def _moment(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text).astimezone(UTC) if text else None
+    if not text:
+        return None
+    moment = datetime.fromisoformat(text).astimezone(UTC)
+    if moment.year == MAXYEAR:
+        message = f"no read comes after {text}"
+        raise ValueError(message)
+    return moment
+
+
+def _text(stored: Mapping[str, Any], name: str) -> str | None:
+    value = stored.get(name)
+    return None if value is None else _a_text(value)
+
+
+def _a_text(value: Any) -> str:
+    if not isinstance(value, str):
+        message = f"not a text: {value!r}"
+        raise TypeError(message)
+    return value

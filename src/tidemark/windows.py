@@ -89,7 +89,7 @@ def ordinal(kind: Kind, text: str) -> int:
 
 def _ticks_of_plain(text: str) -> int | None:
     """Place ``2026-01-01 10:00:00``, by far the most common form, several times as fast."""
-    if text[10] not in " T" or text[13] != ":" or text[16] != ":":
+    if text[7] != "-" or text[10] not in " T" or text[13] != ":" or text[16] != ":":
         return None
     try:
         moment = datetime.fromisoformat(text)
@@ -185,7 +185,7 @@ def interval_window(kind: Kind, interval: Interval, time_zone: str) -> Window | 
     start, end = _widened(interval, ZoneInfo(time_zone))
     low = cursor_text(kind, start, time_zone) if start else None
     if end and kind == "date":
-        end += timedelta(days=1, microseconds=-1)
+        end = _moved(end, timedelta(days=1, microseconds=-1))
     high = cursor_text(kind, end, time_zone) if end else None
     return Window(low=low, high=high, inclusive=False)
 
@@ -193,7 +193,7 @@ def interval_window(kind: Kind, interval: Interval, time_zone: str) -> Window | 
 def _widened(interval: Interval, zone: ZoneInfo) -> tuple[datetime | None, datetime | None]:
     # When the clock goes back within the interval, the wall clocks of its two ends do not enclose
     # the hour that is shown twice: 00:30Z to 01:30Z is 02:30 to 02:30 in Berlin's October night.
-    start, end = (t.astimezone(zone) if t else None for t in (interval.start, interval.end))
+    start, end = (_in_zone(t, zone) for t in (interval.start, interval.end))
     if start and end and start.utcoffset() == end.utcoffset():
         return start, end
     if start and start.fold == 0:
@@ -201,6 +201,21 @@ def _widened(interval: Interval, zone: ZoneInfo) -> tuple[datetime | None, datet
     if end and end.fold == 1:
         end = (end.astimezone(UTC) + _repeated(end)).astimezone(zone)
     return start, end
+
+
+def _in_zone(moment: datetime | None, zone: ZoneInfo) -> datetime | None:
+    # At the calendar's ends a zone may lie outside of it: then there is no row beyond either.
+    try:
+        return moment.astimezone(zone) if moment else None
+    except OverflowError:
+        return None
+
+
+def _moved(moment: datetime, span: timedelta) -> datetime | None:
+    try:
+        return moment + span
+    except OverflowError:
+        return None
 
 
 def _repeated(local: datetime) -> timedelta:

@@ -17,6 +17,7 @@ from scd_oracle import Event, current, history
 from tidemark.errors import PipelineError
 from tidemark.spark import autocdc
 from tidemark.spark.autocdc import (
+    FEW_BYTES,
     Events,
     Target,
     append_events,
@@ -82,7 +83,7 @@ def _batch(
 ) -> Events:
     rows = events_of(frame, flow)
     first = rows.agg(earliest(rows.schema, among=sf.lit(True))).collect()[0][0]
-    return Events(rows, deletes, stream, number, first, few=number % 2 == 0)
+    return Events(rows, deletes, stream, number, first, size=number % 2 * 2 * FEW_BYTES)
 
 
 def _target(folder: Path, flow: ChangeFlow) -> Target:

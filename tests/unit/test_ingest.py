@@ -21,7 +21,14 @@ from core_harness import DIM_USER, World, load_table, make_world
 
 from tidemark import landing
 from tidemark.bronze import META_COLUMNS
-from tidemark.errors import ConfigError, LakeError, ReadOvertaken, StateError, is_transient
+from tidemark.errors import (
+    ConfigError,
+    LakeError,
+    ReadOvertaken,
+    SourceError,
+    StateError,
+    is_transient,
+)
 from tidemark.extract import sqlite
 from tidemark.ingest import advance_watermark, copy_to_bronze, discard_empty, lookup_watermark
 from tidemark.reconcile import Options, reconcile_table
@@ -165,7 +172,9 @@ def test_the_clock_lag_holds_back(tmp_path: Path) -> None:
     world = make_world(tmp_path, fields="clock_lag: 1h")
     clock = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
     world.put((1, "a", f"{clock - timedelta(minutes=61)}"), (2, "b", f"{clock}"))
-    assert world.run()["not_seen"]["future"]["keys"] == ["user_id=2"]
+    copied = world.run()
+    assert copied["not_seen"]["future"]["keys"] == ["user_id=2"]
+    assert "less clock_lag; 1 rows above it wait" in copied["note"]
 
 
 def test_the_cap_is_in_the_cursors_zone(tmp_path: Path) -> None:
@@ -175,6 +184,17 @@ def test_the_cap_is_in_the_cursors_zone(tmp_path: Path) -> None:
     world = make_world(tmp_path, fields="cursor_timezone: Pacific/Kiritimati")
     world.put(*rows)
     assert world.run()["not_seen"]["future"]["keys"] == ["user_id=2"]
+
+
+def test_a_row_without_a_cursor_stops_every_read_that_shall_raise(tmp_path: Path) -> None:
+    world = make_world(tmp_path, fields="null_cursor: raise")
+    world.put((1, "a", TEN), (2, "none", None))
+    for interval in (None, Interval(None, datetime.now(UTC))):
+        with pytest.raises(SourceError, match=r"DimUser: 1 rows have no updated_at \(user_id=2\)"):
+            world.run(interval)
+    assert not world.published
+    world.sql("DELETE FROM DimUser WHERE user_id = 2")
+    assert world.run()["rows"] == 1
 
 
 # --- other cursors

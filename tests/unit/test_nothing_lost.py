@@ -33,6 +33,7 @@ STEPS = st.one_of(
     st.tuples(st.just("back-dated"), KEYS, NAMES),
     st.tuples(st.just("cursor kept"), KEYS, NAMES),
     st.tuples(st.just("no cursor"), KEYS, NAMES),
+    st.tuples(st.just("future"), KEYS, NAMES),
     st.tuples(st.just("delete"), KEYS),
     st.tuples(st.just("run")),
     st.tuples(st.just("backfill"), st.integers(0, 20)),
@@ -57,6 +58,8 @@ def live(world: World, steps: list[tuple[Any, ...]]) -> None:
             world.run(Interval(begin, begin + timedelta(hours=1)))
         elif what == "delete":
             world.sql(f"DELETE FROM DimUser WHERE user_id = {rest[0]}")
+        elif what == "future":
+            world.put((*rest, "2099-01-01 00:00:00"))
         elif what == "cursor kept":
             world.sql(f"UPDATE DimUser SET user_name = '{rest[1]}' WHERE user_id = {rest[0]}")
         else:

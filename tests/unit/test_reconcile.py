@@ -40,6 +40,7 @@ SCHEMA = pa.schema(
     [("user_id", pa.int64()), ("user_name", pa.string()), ("updated_at", pa.timestamp("us"))]
 )
 T0 = datetime(2026, 1, 1)
+FAR = "2099-01-01 00:00:00"
 CLASSES = ("missing", "stale", "different", "extra")
 
 
@@ -192,10 +193,32 @@ def test_a_table_that_became_empty_is_equal(world: World) -> None:
 
 
 def test_what_changed_after_the_last_read_is_not_lost(world: World) -> None:
-    world.put((50, "new", at(60)), (3, "newer", at(61)), (51, "future", "2099-01-01 00:00:00"))
+    world.put((50, "new", at(60)), (3, "newer", at(61)))
     result = run(world)
-    assert (found(result), left_out(result)) == ({}, {"newer": 3})
+    assert (found(result), left_out(result)) == ({}, {"newer": 2})
     assert exit_code([result]) == 0
+
+
+def test_what_is_dated_in_the_future_no_next_read_brings(world: World) -> None:
+    world.put((51, "future", FAR), (3, "dated ahead", FAR))
+    world.run()
+    merge(world)
+    result = run(world, repair=True)
+    assert (found(result), left_out(result)) == ({"missing": [51], "stale": [3]}, {})
+    merge(world)
+    assert_equal(world)
+    assert world.run()["not_seen"]["future"]["keys"] == ["user_id=3", "user_id=51"]
+    assert world.state.cdc == at(9), "a repair never moves the watermark"
+
+
+def test_where_the_cursor_may_lie_ahead_the_next_read_brings_it(tmp_path: Path) -> None:
+    world = make_world(tmp_path, fields="strategy: watermark, future: take")
+    world.put((1, "a", at(1)))
+    world.run()
+    merge(world)
+    world.put((2, "b", FAR))
+    result = run(world)
+    assert (found(result), left_out(result)) == ({}, {"newer": 1})
 
 
 def test_what_waits_in_bronze_is_not_judged(world: World) -> None:
@@ -470,6 +493,24 @@ def test_a_decimal_key_beyond_a_floats_digits_is_found_again(tmp_path: Path) -> 
     result = run(world, repair=True)
     assert [len(result.keys[c]) for c in CLASSES] == [0, 0, 1, 0]
     assert {row["v"] for row in world.replay().values()} == {"in place", "b"}
+
+
+def test_keys_that_the_source_takes_for_one_are_told_apart(tmp_path: Path) -> None:
+    key = "user_id TEXT COLLATE NOCASE PRIMARY KEY"
+    ddl = f"CREATE TABLE DimUser ({key}, user_name TEXT, updated_at TIMESTAMP)"
+    world = make_world(tmp_path, ddl, "strategy: watermark")
+    schema = pa.schema([("user_id", pa.string()), *list(SCHEMA)[1:]])
+    names = [f"key {chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(300)]
+    world.put(*((name, "a", at(1)) for name in names))
+    world.run()
+    write_silver(world, newest_rows(world), schema)
+    world.sql("UPDATE DimUser SET user_id = upper(user_id)")
+    result = run(world, repair=True)
+    assert found(result) == {"missing": sorted(map(str.upper, names)), "extra": sorted(names)}
+    assert result.repair is not None
+    assert (result.repair.rows, result.repair.deleted) == (600, 300)
+    write_silver(world, newest_rows(world), schema)
+    assert_equal(world)
 
 
 def test_a_delete_that_repairs_has_its_place_in_business_time(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tidemark.windows import (
     Interval,
+    Kind,
     Window,
     clock_cap,
     cursor_text,
@@ -83,6 +84,7 @@ def test_neighbours_are_told_apart(kind: str, low: str, high: str) -> None:
         ("timestamp", "1700000000"),
         ("timestamp", "2026-02-30 00:00:00"),
         ("timestamp", "2026-01-01 25:00:00"),
+        ("timestamp", "2026-W01-1 10:00:00"),
         ("timestamp", "2026-01-01 10:61:00"),
         ("timestamp", "2026-01-01 10:00:00 or later"),
         ("date", "2026/01/01"),
@@ -192,6 +194,19 @@ def test_an_interval_is_half_open_in_the_cursors_zone() -> None:
         None, "2026-01-02 00:00:00", inclusive=False
     )
     assert interval_window("integer", day, "UTC") is None
+
+
+@pytest.mark.parametrize("kind", ["timestamp", "date"])
+def test_an_interval_to_an_end_of_the_calendar_has_none_there(kind: Kind) -> None:
+    first, last = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, tzinfo=UTC)
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    west = interval_window(kind, Interval(first, noon), "America/New_York")
+    east = interval_window(kind, Interval(noon, last), "Asia/Tokyo")
+    assert west is not None
+    assert east is not None
+    assert (west.low, east.high) == (None, None)
+    assert west.high
+    assert east.low
 
 
 def test_an_intervals_own_offset_counts() -> None:

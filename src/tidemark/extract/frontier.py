@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tidemark.extract.row_count import row_count
-from tidemark.extract.source import OpenSource
+from tidemark.extract.source import OpenSource, SourceTable
 from tidemark.extract.strategy import Ask, Unseen, from_table, named
 from tidemark.metadata import Table
 from tidemark.windows import Kind, clock_cap, clock_reached, ordinal
@@ -27,6 +27,7 @@ class Frontier:
         now: The source's clock as a cursor value; None where a cursor is no time, or may lie
             ahead of it (``future: take``).
         reached: The greatest that this clock has shown: it goes back an hour in autumn.
+        cap: `now` less `clock_lag`: what is above it waits.
         held_since: The begin of the open transaction below which `newest` is kept, UTC.
         hidden: Why there may be open transactions that can't be seen; None: there are none.
     """
@@ -35,6 +36,7 @@ class Frontier:
     future: Unseen
     now: str | None = None
     reached: str | None = None
+    cap: str | None = None
     held_since: datetime | None = None
     hidden: str | None = None
 
@@ -103,6 +105,7 @@ def find_frontier(ask: Ask, kind: Kind) -> Frontier:
         future=count_unseen(ask.source, ask.table, _beyond(ask, kind, limits)),
         now=clock_cap(kind, limits.clock, timedelta(0), cursor_zone(ask)),
         reached=clock_reached(kind, limits.clock, cursor_zone(ask)),
+        cap=_cap(ask, kind, limits),
         held_since=limits.held if held_back else None,
         hidden=limits.hidden,
     )
@@ -134,10 +137,22 @@ def _settled(ask: Ask, kind: Kind, limits: Limits) -> sa.ColumnElement[bool]:
     return sa.and_(past, comparable_cursor(ask, kind) <= bound(ask, cap or "", kind))
 
 
+def clock_now(source: OpenSource, described: SourceTable, table: Table, kind: Kind) -> str | None:
+    """Give the greatest cursor that is no future now; None where a cursor may be any."""
+    if table.future == "take" or kind not in {"timestamp", "date"}:
+        return None
+    clock = source.dialect.clock(source.connection)
+    return clock_reached(kind, clock, _zone(described, table))
+
+
 def cursor_zone(ask: Ask) -> str:
     """Give the time zone of the cursor's values: a type that has one itself is read as UTC."""
-    kind = ask.described.columns.field(ask.table.cursor or "").type
-    return "UTC" if getattr(kind, "tz", None) else ask.table.cursor_timezone
+    return _zone(ask.described, ask.table)
+
+
+def _zone(described: SourceTable, table: Table) -> str:
+    kind = described.columns.field(table.cursor or "").type
+    return "UTC" if getattr(kind, "tz", None) else table.cursor_timezone
 
 
 def cursor_column(table: Table) -> sa.ColumnClause[Any]:

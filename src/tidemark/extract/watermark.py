@@ -75,6 +75,8 @@ def plan_interval(ask: Ask, interval: Interval) -> ReadPlan:
     window = interval_window(kind, interval, cursor_zone(ask)) if kind else None
     if window is None or kind is None:
         return _without_time(ask, whole=interval.whole_tables)
+    if table.null_cursor == "raise":
+        _without_cursor(ask)
     where = condition(ask, kind, window)
     if where is not None:
         check_key_is_unique(ask, where)
@@ -210,6 +212,11 @@ def _words(ask: Ask, window: Window | None, without: Unseen) -> str:
 
 def _note(table: Table, frontier: Frontier, waits: str | None) -> str | None:
     notes = [waits] if waits else []
+    if frontier.future.count and table.clock_lag:
+        notes.append(
+            f"read up to {frontier.cap} only: the source's clock, {frontier.now}, less clock_lag; "
+            f"{frontier.future.count} rows above it wait"
+        )
     if frontier.held_since is not None:
         notes.append(
             f"read up to {frontier.newest} only: a transaction has been open since "

@@ -16,6 +16,7 @@ CANNOT_SEE: dict[Strategy, tuple[str, ...]] = {
         "deletes",
         "updates that do not move the cursor",
         "rows committed with a cursor below the window (a longer `lookback` sees them)",
+        "rows dated in the future until their time has come (`future: take` reads them)",
     ),
     "snapshot": ("versions of a row that came and went between two reads",),
     "rowversion": ("deletes", "versions of a row that came and went between two reads"),

@@ -21,6 +21,7 @@ from tidemark.reconcile.repair import repair
 from tidemark.reconcile.sides import (
     Comparison,
     begin,
+    clock_place,
     keep,
     read_again,
     source_rows,
@@ -127,6 +128,8 @@ def _second_pass(comparison: Comparison, lake: LakeBuckets, found: Found, option
     job, folder, buckets = comparison.job, comparison.folder, comparison.buckets
     with open_source(job.url, job.table, job.mask_key) as source:
         again = spread(read_again(comparison, source, found.differing), folder / "again", buckets)
+        # Asked after the rows were read: what is dated later than that is dated in the future.
+        clock = clock_place(comparison, source)
         lake = spread_again(comparison.lake, lake, folder / "lake again", buckets, found.differing)
         state = load_state(job.store, job.lake, job.table.lake_name)
         left = unread(job, state, source, comparison.described, comparison.lake.table)
@@ -143,6 +146,7 @@ def _second_pass(comparison: Comparison, lake: LakeBuckets, found: Found, option
                 side(load(waiting.get(number))),
                 side(load(unread_rows.get(number))),
                 comparison.place,
+                clock=clock,
                 has_baseline=left.has_baseline,
             )
             _count(comparison, found, number, asked, verdicts)

@@ -79,6 +79,7 @@ def judge(  # noqa: PLR0917  the sides, in the order in which they are read
     unread: pl.DataFrame,
     bound: int | None,
     *,
+    clock: int | None = None,
     has_baseline: bool,
 ) -> pl.DataFrame:
     """Judge suspect keys by what was read of them again.
@@ -90,6 +91,7 @@ def judge(  # noqa: PLR0917  the sides, in the order in which they are read
         waiting: Keys in bronze files that were not merged when the comparison began.
         unread: Keys that the next read will judge; with a digest: as the last read left them.
         bound: How far the last read came, on the cursor's line; None: not known.
+        clock: How far the next one may come: not to a row dated in the future. None: to any.
         has_baseline: Whether `unread` tells how the last read left each key of the table.
 
     Returns:
@@ -103,14 +105,18 @@ def judge(  # noqa: PLR0917  the sides, in the order in which they are read
     facts = facts.join(_renamed(known, "lake", "times"), on=KEY, how="left", maintain_order="left")
     left = unread.group_by(KEY).agg(pl.col(DIGEST).first())
     facts = facts.join(_renamed(left, "left"), on=KEY, how="left", maintain_order="left")
-    return facts.with_columns(_verdict(waiting[KEY], bound, has_baseline=has_baseline))
+    return facts.with_columns(_verdict(waiting[KEY], bound, clock, has_baseline=has_baseline))
 
 
-def _verdict(waiting: pl.Series, bound: int | None, *, has_baseline: bool) -> pl.Expr:
+def _verdict(
+    waiting: pl.Series, bound: int | None, clock: int | None, *, has_baseline: bool
+) -> pl.Expr:
     here, there = pl.col("now_here").is_not_null(), pl.col("lake_here").is_not_null()
     same = (pl.col("now_digest") == pl.col("lake_digest")).fill_null(value=False)
     once = pl.col("times").fill_null(1) == 1
     beyond = pl.lit(value=False) if bound is None else (pl.col("now_order") > bound)
+    if clock is not None:
+        beyond &= pl.col("now_order") <= clock
     newer = pl.col("now_order") > pl.col("lake_order")
     return (
         pl.when(~here & ~there)

@@ -14,6 +14,7 @@ from tidemark.buckets import DIGEST, bucket_count, load, with_key, within
 from tidemark.digest import DIGEST_TYPE, row_digests
 from tidemark.errors import LakeError
 from tidemark.extract.by_key import read_by_keys
+from tidemark.extract.frontier import clock_now
 from tidemark.extract.source import OpenSource, SourceTable, cursor_kind, describe, open_source
 from tidemark.extract.strategy import columns_of, from_table, read_changes
 from tidemark.extract.watermark import not_unique
@@ -111,6 +112,14 @@ def read_again(
                 _check_unique(comparison, rows)
                 order = lake_order(comparison.lake, rows)
                 yield _marked(comparison, rows).append_column(pa.field(ORDER, pa.int64()), order)
+
+
+def clock_place(comparison: Comparison, source: OpenSource) -> int | None:
+    """Place the source's clock on the line of the bound; None: it limits no read of the table."""
+    table, described = comparison.job.table, comparison.described
+    kind = cursor_kind(table, described.columns) if comparison.place is not None else None
+    now = clock_now(source, described, table, kind) if kind else None
+    return _on_the_line(table.lake_name, kind, now) if kind and now else None
 
 
 def waiting_keys(comparison: Comparison, chosen: Collection[int]) -> Iterator[pa.RecordBatch]:

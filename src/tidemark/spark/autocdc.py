@@ -19,9 +19,11 @@ from tidemark.spark.change_flow import ChangeFlow
 from tidemark.spark.deletion_vectors import enable_when_large
 from tidemark.spark.history import DELETED, END, SEQUENCE, START, content, newest, versions
 from tidemark.spark.later import are_all_earlier, leading
+from tidemark.spark.row_size import bytes_of
 from tidemark.spark.rules import column, quoted
 from tidemark.spark.stream import once
 
+FEW_BYTES = 32 << 20  # in a memory that may be a gigabyte
 _GONE, _NEW = "__GONE", "__NEW_"
 
 
@@ -51,7 +53,7 @@ class Events:
         number: The batch's number in the stream, from 0.
         earliest: The first of their moments, from `tidemark.spark.later.earliest`; None if it is
             not known.
-        few: Whether all of them can be sent to wherever the target is read.
+        size: What they take in memory, in bytes, by `tidemark.spark.row_size`.
     """
 
     rows: DataFrame
@@ -59,7 +61,7 @@ class Events:
     stream: str
     number: int
     earliest: int | None = None
-    few: bool = False
+    size: int = 0
 
 
 def apply_events(events: Events, target: Target) -> None:
@@ -193,7 +195,20 @@ def merge_later(events: Events, target: Target) -> None:
     identity = (*flow.keys, START)
     difference = _difference(new, old, identity)
     # Spark can't know how few they are, and would sort and shuffle the table in each of its scans.
-    _merge(sf.broadcast(difference) if events.few else difference, target.table, identity)
+    _merge(
+        sf.broadcast(difference) if _are_few(events, old) else difference, target.table, identity
+    )
+
+
+def _are_few(events: Events, old: DataFrame) -> bool:
+    """Tell whether what differs can be sent to wherever the target is read.
+
+    It holds the events, and for each version that one closes or deletes that version's whole row.
+    """
+    if events.size > FEW_BYTES:
+        return False
+    closed = old.agg(bytes_of(old.schema, among=sf.lit(True))).collect()[0][0] or 0
+    return bool(events.size + closed <= FEW_BYTES)
 
 
 def _is_later(events: Events, target: Target) -> bool:

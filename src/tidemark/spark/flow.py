@@ -32,10 +32,6 @@ from tidemark.spark.row_size import bytes_of
 from tidemark.spark.stream import drain, once, stream_id
 from tidemark.suggestions import did_you_mean
 
-# What is sent to wherever the target is read holds up to two rows for an event, and the memory may
-# be a gigabyte.
-FEW_BYTES = 32 << 20
-
 
 @dataclass(frozen=True)
 class Flow:
@@ -109,7 +105,7 @@ def _apply(rows: DataFrame, number: int, flow: Flow) -> FlowCounts:
                 batch.stream,
                 number,
                 earliest=facts["earliest"],
-                few=(facts["bytes"] or 0) <= FEW_BYTES,
+                size=facts["bytes"] or 0,
             )
             apply_events(passing, flow.target)
         found = violations(facts, expectations)
