@@ -15,6 +15,7 @@ from tidemark.metadata import Table
 from tidemark.windows import Kind, clock_cap, clock_reached, ordinal
 
 _NAMED_KEYS = 10
+_CLOCKS_DIFFER = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -138,10 +139,13 @@ def _settled(ask: Ask, kind: Kind, limits: Limits) -> sa.ColumnElement[bool]:
 
 
 def clock_now(source: OpenSource, described: SourceTable, table: Table, kind: Kind) -> str | None:
-    """Give the greatest cursor that is no future now; None where a cursor may be any."""
+    """Give the greatest cursor that a read may soon come to; None where a cursor may be any.
+
+    A writer's clock may be a little ahead of the source's: a minute still counts as now.
+    """
     if table.future == "take" or kind not in {"timestamp", "date"}:
         return None
-    clock = source.dialect.clock(source.connection)
+    clock = source.dialect.clock(source.connection) + _CLOCKS_DIFFER
     return clock_reached(kind, clock, _zone(described, table))
 
 
