@@ -228,8 +228,8 @@ def cursor_kind(table: Table, columns: pa.Schema) -> Kind | None:
     if kind is None:
         message = (
             f"table {table.name}: cursor {table.cursor!r} is of type {type_}; a cursor is a "
-            "timestamp, a date or an integer (SQL Server's rowversion: `strategy: rowversion`, which "
-            "needs none)"
+            "timestamp, a date or an integer (for SQL Server's rowversion: `strategy: rowversion`, "
+            "which needs no cursor)"
         )
         raise ConfigError(message)
     return kind
