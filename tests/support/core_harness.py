@@ -100,14 +100,20 @@ class World:
 
     def put(self, *rows: Iterable[Any]) -> None:
         """Insert rows, or replace those with the same key; columns behind a row's get NULL."""
+        known = self.columns()
         with self.connect() as connection:
-            known = connection.execute(f'PRAGMA table_info("{self.table.name}")').fetchall()
             for row in map(tuple, rows):
-                quoted = (column[1].replace('"', '""') for column in known[: len(row)])
+                quoted = (name.replace('"', '""') for name in known[: len(row)])
                 names = ", ".join(f'"{name}"' for name in quoted)
                 marks = ", ".join("?" * len(row))
                 insert = f'REPLACE INTO "{self.table.name}" ({names}) VALUES ({marks})'
                 connection.execute(insert, row)
+
+    def columns(self) -> list[str]:
+        """Name the table's columns, in their order."""
+        with self.connect() as connection:
+            known = connection.execute(f'PRAGMA table_info("{self.table.name}")')
+            return [name for _, name, *_ in known]
 
     def rows(self) -> list[tuple[Any, ...]]:
         with self.connect() as connection:

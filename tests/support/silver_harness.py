@@ -31,5 +31,10 @@ def write_silver(world: World, rows: list[dict[str, Any]], schema: pa.Schema) ->
     own = [field for field in schema if field.name not in META]
     whole = pa.schema([*own, *(pa.field(name, kind) for name, kind in META.items())])
     table = pa.Table.from_pylist(rows, whole)
-    write_deltalake(world.lake.url(world.lake.silver(world.name)), table, mode="overwrite")
+    write_deltalake(
+        world.lake.url(world.lake.silver(world.name)),
+        table,
+        mode="overwrite",
+        schema_mode="overwrite",
+    )
     mark_silver_done(world.store, world.lake, world.name, snapshot)

@@ -24,6 +24,7 @@ from tidemark.windows import Interval
 SCHEMA = pa.schema(
     [("user_id", pa.int64()), ("user_name", pa.string()), ("updated_at", pa.timestamp("us"))]
 )
+NOTE = pa.field("note", pa.string())  # a column that comes later
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 KEYS, NAMES = st.integers(1, 5), st.sampled_from(["a", "b", "c"])
 STEPS = st.one_of(
@@ -34,6 +35,7 @@ STEPS = st.one_of(
     st.tuples(st.just("cursor kept"), KEYS, NAMES),
     st.tuples(st.just("no cursor"), KEYS, NAMES),
     st.tuples(st.just("future"), KEYS, NAMES),
+    st.tuples(st.just("new column"), KEYS, NAMES),
     st.tuples(st.just("delete"), KEYS),
     st.tuples(st.just("run")),
     st.tuples(st.just("backfill"), st.integers(0, 20)),
@@ -60,6 +62,12 @@ def live(world: World, steps: list[tuple[Any, ...]]) -> None:
             world.sql(f"DELETE FROM DimUser WHERE user_id = {rest[0]}")
         elif what == "future":
             world.put((*rest, "2099-01-01 00:00:00"))
+        elif what == "new column":
+            newest += 7
+            if len(world.columns()) == len(SCHEMA):
+                world.sql(f"ALTER TABLE DimUser ADD COLUMN {NOTE.name} TEXT")
+            change = f"{NOTE.name} = '{rest[1]}', updated_at = '{at(newest)}'"
+            world.sql(f"UPDATE DimUser SET {change} WHERE user_id = {rest[0]}")
         elif what == "cursor kept":
             world.sql(f"UPDATE DimUser SET user_name = '{rest[1]}' WHERE user_id = {rest[0]}")
         else:
@@ -72,12 +80,15 @@ def live(world: World, steps: list[tuple[Any, ...]]) -> None:
 def merged(world: World) -> dict[int, tuple[Any, ...]]:
     """Bring silver up to bronze; give its rows by key."""
     rows = newest_rows(world)
-    write_silver(world, rows, SCHEMA)
-    return {row["user_id"]: (row["user_name"], _text(row["updated_at"])) for row in rows}
+    write_silver(world, rows, SCHEMA.append(NOTE) if any(NOTE.name in r for r in rows) else SCHEMA)
+    return {
+        row["user_id"]: (row["user_name"], _text(row["updated_at"]), row.get(NOTE.name))
+        for row in rows
+    }
 
 
 def source(world: World) -> dict[int, tuple[Any, ...]]:
-    return {row[0]: (row[1], row[2]) for row in world.rows()}
+    return {row[0]: (*row[1:], None)[:3] for row in world.rows()}
 
 
 def _text(stamp: datetime | None) -> str | None:

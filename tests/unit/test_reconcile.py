@@ -368,6 +368,19 @@ def test_a_column_that_came_later_is_no_difference_where_it_is_null(world: World
     assert "digested anew" in (result.note or "")
 
 
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_row_that_changed_after_a_column_came_is_no_difference(world: World, deep: bool) -> None:
+    world.sql(
+        "ALTER TABLE DimUser ADD COLUMN note TEXT",
+        f"UPDATE DimUser SET note = 'x', updated_at = '{at(60)}' WHERE user_id = 3",
+    )
+    world.run()
+    write_silver(world, newest_rows(world), SCHEMA.append(pa.field("note", pa.string())))
+    assert (found(run(world, deep=deep)), left_out(run(world, deep=deep))) == ({}, {})
+    world.sql("UPDATE DimUser SET note = 'y' WHERE user_id = 3")
+    assert found(run(world, deep=deep)) == {"different": [3]}
+
+
 def test_deep_finds_what_carried_digests_hide(world: World) -> None:
     assert run(world, deep=True).differing == 0
     (name,) = world.published

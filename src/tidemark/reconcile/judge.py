@@ -38,16 +38,22 @@ def newest(bronze: pl.DataFrame) -> pl.DataFrame:
     return by_age.unique(KEY, keep="last", maintain_order=True)
 
 
-def resolved(silver: pl.DataFrame, bronze: pl.DataFrame) -> pl.DataFrame:
+def resolved(silver: pl.DataFrame, bronze: pl.DataFrame, *, deep: bool) -> pl.DataFrame:
     """Give silver's rows the digests that their newest bronze rows have anew.
 
-    Where silver carries one that may be trusted, both must agree: NULL says that they do not.
+    Args:
+        silver: Its rows, with the digests that they carry; NULL: one that may not be trusted.
+        bronze: The newest row of each key, of the files that were digested anew.
+        deep: Those are all files: where silver carries a digest, both must agree, and NULL says
+            that they do not. Otherwise a row that carries one stands in a later file than these.
     """
     anew = bronze.filter(~pl.col(DELETED)).select(KEY, pl.col(DIGEST).alias("anew"))
     both = silver.join(anew, on=KEY, how="left", maintain_order="left")
     carried, fresh = pl.col(DIGEST), pl.col("anew")
     agreed = (
-        pl.when(carried.is_null())
+        pl.when(pl.lit(value=not deep))
+        .then(pl.coalesce(carried, fresh))
+        .when(carried.is_null())
         .then(fresh)
         .when(fresh.is_null() | (fresh == carried))
         .then(carried)

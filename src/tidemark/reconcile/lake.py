@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,7 @@ class LakeBuckets:
 
     silver: dict[int, Path] | None
     bronze: dict[int, Path]
+    deep: bool
 
     def rows(self, number: int) -> tuple[pa.Table | None, pl.DataFrame]:
         """Give a bucket: its rows, and the frame of what is known of each."""
@@ -85,7 +86,7 @@ class LakeBuckets:
             return bronze, side(None) if latest is None else latest.filter(~pl.col(DELETED))
         silver = load(self.silver.get(number))
         frame = side(silver)
-        return silver, frame if latest is None else resolved(frame, latest)
+        return silver, frame if latest is None else resolved(frame, latest, deep=self.deep)
 
 
 def look(table: LakeTable, columns: pa.Schema, order: str | None, *, deep: bool) -> LakeSide:
@@ -109,7 +110,8 @@ def spread_lake(lake: LakeSide, folder: Path, buckets: int, sums: np.ndarray) ->
     silver = None
     if lake.against == "silver":
         silver = spread(summed(_silver_rows(lake), sums, buckets), folder / "silver", buckets)
-    return LakeBuckets(silver, spread(_bronze_rows(lake), folder / "bronze", buckets))
+    bronze = spread(_bronze_rows(lake), folder / "bronze", buckets)
+    return LakeBuckets(silver, bronze, lake.deep)
 
 
 def spread_again(
@@ -119,7 +121,7 @@ def spread_again(
     if first.silver is None:
         return first
     rows = within(_silver_rows(lake), chosen, buckets)
-    return LakeBuckets(spread(rows, folder, buckets), first.bronze)
+    return replace(first, silver=spread(rows, folder, buckets))
 
 
 def size(lake: LakeSide) -> int:
