@@ -330,6 +330,10 @@ def _format(state: TableState) -> bytes:
     return json.dumps({"cdc": state.cdc, "tidemark": own}).encode()
 
 
+# What a text that somebody wrote by hand can raise: other types, a year 0, brackets without end.
+_NOT_A_STATE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
+
+
 def _parse(path: str, content: Content) -> TableState:
     try:
         value = _first_object(content.data.decode("utf-8-sig"))
@@ -349,14 +353,7 @@ def _parse(path: str, content: Content) -> TableState:
             foreign=own is None,
             version=content.version,
         )
-    except (
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ) as error:
+    except _NOT_A_STATE as error:
         message = (
             f"{path}: no watermark can be read from {content.data[:80]!r} ({error!r}); restore "
             'the file, or write {"cdc": "<value>"} with the value from which to read on, or '
