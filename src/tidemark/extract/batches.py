@@ -87,7 +87,10 @@ def stream(
     """
     batches = dialect.exported(connection, statement, columns, table, most)
     if batches is None:
-        result = connection.execution_options(stream_results=True).execute(statement)
+        # Asked to stream, SQLAlchemy takes the first row before anyone asks for it: it would be
+        # missing in a driver's Arrow. Drivers without server-side cursors stream by themselves.
+        streams = connection.dialect.supports_server_side_cursors
+        result = connection.execution_options(stream_results=streams).execute(statement)
         yield from fetch(result, dialect, columns, table, most)
         return
     width = len(columns)
