@@ -214,7 +214,7 @@ class TsqlServer:
             for what, row in transaction.writes:
                 changes += self._apply(run, what, row)
             if changes:
-                records.version += 1
+                records.version += records.least_version is not None
                 records.lsn += 7
                 records.log.append((records.lsn, changes))
                 self._track(run, changes)
@@ -265,7 +265,7 @@ class TsqlServer:
     # -- what its administrator does
 
     def track_changes(self) -> None:
-        """Begin change tracking anew, as after DISABLE CHANGE_TRACKING or TRUNCATE TABLE."""
+        """Begin change tracking anew: ENABLE CHANGE_TRACKING."""
         records = self.records
         records.recordings += 1
         records.least_version = records.version
@@ -276,6 +276,13 @@ class TsqlServer:
             run('INSERT INTO "sys.change_tracking_tables" VALUES (?, ?)', TABLE_ID, records.version)
             values = (TABLE_ID, "CHANGE_TRACKING", created)
             run('INSERT INTO "sys.internal_tables" VALUES (?, ?, ?)', *values)
+
+    def leave_untracked(self) -> None:
+        """DISABLE CHANGE_TRACKING: what is written from now on raises no version."""
+        self.records.least_version = None
+        with self._written() as run:
+            for table in ("sys.change_tracking_tables", "sys.internal_tables", "standin.changes"):
+                run(f'DELETE FROM "{table}"')
 
     def clean_tracking(self) -> None:
         """Forget the changes of the past, as CHANGE_RETENTION has it."""

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from core_harness import FAST, SOAK
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from silver_harness import newest_rows, write_silver
 from tsql_server import TsqlServer, moment
@@ -51,12 +51,12 @@ STEPS = st.one_of(
     WRITES,
     st.tuples(st.just("open"), st.lists(WRITES, min_size=1, max_size=3)),
     st.tuples(st.sampled_from(["commit", "roll back"]), st.integers(0, 2)),
-    st.tuples(st.sampled_from(["run", "run"])),
+    st.tuples(st.sampled_from(["run", "caught up"])),
     st.tuples(st.just("run while"), st.integers(1, 30), WRITES),
     st.tuples(st.just("capture"), st.integers(1, 3)),
     st.tuples(st.just("backfill"), st.integers(0, 20)),
-    st.tuples(st.sampled_from(["new column", "new instance", "clean capture"])),
-    st.tuples(st.sampled_from(["clean tracking", "track anew", "back up", "restore"])),
+    st.tuples(st.sampled_from(["new column", "new instance", "back up", "restore"])),
+    st.tuples(st.sampled_from(["cleaned up", "untracked"]), st.lists(WRITES, max_size=2)),
     st.tuples(st.just("strategy"), st.sampled_from(STRATEGIES)),
 )
 
@@ -70,40 +70,59 @@ class Life:
         self.opened: list[Any] = []
 
     def step(self, what: str, *rest: Any) -> None:
-        simple: dict[str, Callable[[], object]] = {
+        if what in {*MOVES, "kept", "delete"}:
+            self._open([(what, *rest)])
+            self.opened.pop().commit()
+            return
+        steps: dict[str, Callable[..., object]] = {
             "run": self.world.run,
+            "caught up": self._catch_up,
+            "run while": self._run_while,
+            "backfill": self._backfill,
+            "strategy": self.world.read_by,
+            "open": self._open,
+            "commit": lambda place: self._end(place, "commit"),
+            "roll back": lambda place: self._end(place, "roll_back"),
+            "capture": self.server.capture,
+            "cleaned up": self._clean_up,
+            "untracked": self._leave_untracked,
             "new column": self._new_column,
             "new instance": self.server.enable_capture,
-            "clean capture": self.server.clean_capture,
-            "clean tracking": self.server.clean_tracking,
-            "track anew": self.server.track_changes,
             "back up": self.server.back_up,
             "restore": self._restore,
         }
-        if what in simple:
-            simple[what]()
-        elif what == "open":
-            transaction = self.server.begin()
-            for one in rest[0]:
-                self._write(transaction, *one)
-            self.opened.append(transaction)
-        elif what in {"commit", "roll back"}:
-            if self.opened:
-                transaction = self.opened.pop(rest[0] % len(self.opened))
-                transaction.commit() if what == "commit" else transaction.roll_back()
-        elif what == "run while":
-            self._run_while(*rest)
-        elif what == "capture":
-            self.server.capture(rest[0])
-        elif what == "backfill":
-            begin = T0 + timedelta(minutes=rest[0] * 60)
-            self.world.run(Interval(begin, begin + timedelta(hours=1)))
-        elif what == "strategy":
-            self.world.read_by(rest[0])
-        else:
-            transaction = self.server.begin()
-            self._write(transaction, what, *rest)
-            transaction.commit()
+        steps[what](*rest)
+
+    def _catch_up(self) -> None:
+        self.server.capture()
+        self.world.run()
+
+    def _open(self, writes: list[tuple[Any, ...]]) -> None:
+        transaction = self.server.begin()
+        for one in writes:
+            self._write(transaction, *one)
+        self.opened.append(transaction)
+
+    def _end(self, place: int, how: str) -> None:
+        if self.opened:
+            getattr(self.opened.pop(place % len(self.opened)), how)()
+
+    def _backfill(self, hour: int) -> None:
+        begin = T0 + timedelta(hours=hour)
+        self.world.run(Interval(begin, begin + timedelta(hours=1)))
+
+    def _clean_up(self, writes: list[tuple[Any, ...]]) -> None:
+        for one in writes:
+            self.step(*one)
+        self.server.capture()
+        self.server.clean_capture()
+        self.server.clean_tracking()
+
+    def _leave_untracked(self, writes: list[tuple[Any, ...]]) -> None:
+        self.server.leave_untracked()
+        for one in writes:
+            self.step(*one)
+        self.server.track_changes()
 
     def _write(self, transaction: Any, what: str, key: int, *rest: Any) -> None:
         if self.server.is_locked(key, transaction):
@@ -152,8 +171,7 @@ class Life:
     def end(self) -> None:
         """Let everybody come to the end, and read once more."""
         self.server.commit_all()
-        self.server.capture()
-        self.world.run()
+        self._catch_up()
 
 
 Rows = dict[int, tuple[Any, ...]]
@@ -196,13 +214,18 @@ def test_every_row_of_a_statement_arrives(tmp_path: Path) -> None:
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
+@example(steps=[("untracked", [("delete", 1)])])
+@example(steps=[("cleaned up", [("newer", 1, "b"), ("delete", 2)])])
+@example(steps=[("back up",), ("newer", 1, "b"), ("delete", 2), ("caught up",), ("restore",)])
+@example(steps=[("open", [("newer", 1, "b")]), ("newer", 2, "b"), ("run",), ("commit", 0)])
+@example(steps=[("newer", 3, "a"), ("newer", 3, "b"), ("delete", 3), ("caught up",)])
 @given(steps=st.lists(STEPS, min_size=4, max_size=14))
 def test_what_is_not_seen_is_named_and_mended(strategy: str, steps: list[tuple[Any, ...]]) -> None:
     with TemporaryDirectory(dir=FAST) as folder, tsql_world(Path(folder), strategy) as world:
         life = Life(world)
         for key in (1, 2):
             life.step("newer", key, "a")
-        life.step("run")
+        life.step("caught up")
         for step in steps:
             life.step(*step)
         life.end()
