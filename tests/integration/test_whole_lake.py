@@ -29,13 +29,14 @@ SOURCES = ["own", *(["real"] if REAL_SAMPLE.is_dir() else [])]
 class Loaded:
     """A lake after an initial and an incremental run, and a third without changes.
 
-    `deletes`: how many rows the source lost between the first two.
+    `deletes`: how many rows the source lost between the first two. `shown`: what the demo printed.
     """
 
     home: Home
     oracles: dict[str, TableOracle]
     ends: list[str]
     deletes: int
+    shown: str = ""
 
 
 @pytest.fixture(scope="module", params=SOURCES)
@@ -77,7 +78,7 @@ def _loaded_by_demo(home: Home, folder: Path) -> Loaded:
         for name, oracle in oracles.items():
             oracle.source = {row[oracle.key]: row for row in _rows(database, name)}
             oracle.read()
-    return Loaded(home, oracles, ends, 4)
+    return Loaded(home, oracles, ends, 4, shown)
 
 
 def _rows(database: Path, table: str) -> list[dict[str, Any]]:
@@ -198,3 +199,20 @@ def test_the_source_lived_through_what_a_watermark_loses(loaded: Loaded) -> None
     assert len(older) >= 31
     if loaded.deletes:
         assert sum(len(read.deleted) for read in later.values()) == loaded.deletes
+
+
+def _lost_by_adf(oracle: TableOracle) -> int:
+    """Count the rows that `cursor > last maximum` leaves otherwise than the source has them."""
+    first = oracle.reads[0].rows
+    newest = max(row[oracle.cursor] for row in first)
+    later = [row for row in oracle.source.values() if row[oracle.cursor] > newest]
+    copied = {row[oracle.key]: row for row in (*first, *later)}
+    return sum(copied.get(key) != oracle.source.get(key) for key in copied | oracle.source)
+
+
+def test_the_demo_says_what_adfs_rule_would_have_lost(loaded: Loaded) -> None:
+    lost = sum(map(_lost_by_adf, loaded.oracles.values()))
+    if loaded.shown:
+        summary = f"deletes included; ADF's rule would lose {lost}\n"
+        assert summary in loaded.shown
+    assert lost > 50

@@ -75,7 +75,8 @@ def begin(job: TableJob, folder: Path, options: Options) -> Comparison:
         if lake.is_empty and (there or state.reserved is None):
             message = (
                 f"table {name}: the lake {job.lake.root} holds nothing of it; run the Dag first: "
-                "there is nothing to compare with yet"
+                "there is nothing to compare with yet (if it has run, the notes of its read say "
+                "why it took no row: all dated in the future, or `null_cursor: exclude`)"
             )
             raise LakeError(message)
         rows = max(there, size(lake))
