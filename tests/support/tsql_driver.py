@@ -11,18 +11,19 @@ from __future__ import annotations
 import functools
 import re
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Any, Protocol
 
+import mssql_python
 import pyarrow as pa
 import sqlalchemy as sa
 import sqlglot
+from mssql_python.parameter_helper import detect_and_convert_parameters
 from sqlalchemy.dialects.mssql.mssqlpython import MSDialect_mssqlpython
 from sqlglot import exp
 
-Values = Sequence[Any]
 _ISOLATION = "SET TRANSACTION ISOLATION LEVEL "
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{7}")
 _ALL_CHANGES = (
@@ -108,14 +109,16 @@ class Cursor:
     def description(self) -> Any:
         return self._cursor.description
 
-    def execute(self, statement: str, parameters: Values = ()) -> None:
+    def execute(self, statement: str, parameters: Mapping[str, Any] | None = None) -> None:
         if statement.startswith(_ISOLATION):
             self._connection.level = statement.removeprefix(_ISOLATION)
             return
         self._connection.server.before_statement()
         if self._connection.level == "SNAPSHOT" and not self._connection.sqlite.in_transaction:
             self._connection.sqlite.execute("BEGIN")
-        self._cursor.execute(sqlite_sql(statement), tuple(parameters))
+        # The driver's own: SQLAlchemy gives names, and doubles each per cent sign.
+        statement, values = detect_and_convert_parameters(statement, dict(parameters or {}))
+        self._cursor.execute(sqlite_sql(statement), tuple(values))
 
     def fetchone(self) -> Any:
         return next(iter(self.fetchmany(1)), None)
@@ -189,7 +192,11 @@ def engine_maker(server: Server) -> Callable[[sa.URL, str], sa.Engine]:
              "DataError", "IntegrityError", "InternalError", "NotSupportedError")  # fmt: skip
     errors = {name: getattr(sqlite3, name) for name in names}
     module = SimpleNamespace(
-        paramstyle="qmark", Binary=bytes, pooling=lambda **_: None, __version__="1.16", **errors
+        paramstyle=mssql_python.paramstyle,
+        Binary=bytes,
+        pooling=lambda **_: None,
+        __version__="1.16",
+        **errors,
     )
     sa.dialects.registry.register("mssql.standin", __name__, "Dialect")
 
