@@ -21,7 +21,7 @@ WORKERS ?= 2
 PORT ?= 8080
 
 # A word behind `bench` narrows it: `make bench copy ARGS="--large"`.
-NARROWED := copy parse incremental
+NARROWED := copy parse incremental reconcile
 BENCHES := $(subst copy,copy_to_bronze,$(subst parse,dag_parse,$(or $(filter $(NARROWED),$(MAKECMDGOALS)),$(NARROWED))))
 
 # Where to deploy: a target of databricks.yml. The image, and the Helm release that runs it.
@@ -67,7 +67,7 @@ lint: $(READY) ## ruff, mypy, import-linter, the metadata
 soak: $(READY) ## every test, with many more random examples
 	@TIDEMARK_SOAK=1 $(BIN)/pytest
 
-bench: $(READY) ## what copying, parsing Dags and a change of 1 % cost; one: make bench copy, parse, incremental
+bench: $(READY) ## what copying, parsing Dags, a change of 1 % and a reconcile cost; one: make bench copy, parse, incremental, reconcile
 	@for bench in $(BENCHES); do \
 	  PYTHONPATH=tests/support $(BIN)/python benchmarks/$$bench.py $(ARGS) || exit; done
 

@@ -7,6 +7,7 @@ import re
 import sqlite3
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,31 @@ def test_a_backfill_reads_each_days_rows_as_they_are_and_leaves_the_watermark(ho
     assert home.state("DimUser")["cdc"] == watermark
     assert _silver(home) == _source(home)
     assert (changed, "Atlantis") in {row[:2] for row in _silver(home)}
+
+
+def test_a_backfill_and_a_run_at_the_same_time_lose_nothing(home: Home) -> None:
+    first, second = (_source(home, f"updated_at LIKE '{day}%'")[0][0] for day in DAYS[:2])
+    _change(home, "country = 'Mu'", first)
+    _change(home, "country = 'Thule'", second)
+    _change(home, "country = 'Ys', updated_at = '2026-01-15 00:00:00'", 9)
+    days = ("-s", DAYS[0], "-e", DAYS[1], "--reprocess-behavior", "completed")
+
+    with ThreadPoolExecutor() as pool:
+        backfill = pool.submit(
+            home.airflow, "dags", "backfill", "spotify", *days, "--max-active-runs", "2", "--wait"
+        )
+        home.airflow("dags", "trigger", "spotify", "--run-id", "beside")
+        assert "2 success" in backfill.result().stdout
+
+    def run(name: str) -> dict[str, str]:
+        return next(run for run in home.list_runs() if run["run_id"].startswith(name))
+
+    wait_until(lambda: run("beside")["state"] == "success", RUN_SECONDS, lambda: f"{run('beside')}")
+    one, other = run("beside"), run("backfill__2025-12-30")
+    assert one["start_date"] < other["end_date"], "they did not run side by side"
+    assert other["start_date"] < one["end_date"], "they did not run side by side"
+    assert home.state("DimUser")["cdc"] == "2026-01-15 00:00:00"
+    assert _silver(home) == _source(home)
 
 
 def test_a_run_by_rest_as_the_docs_say(home: Home, address: str) -> None:

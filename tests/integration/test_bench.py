@@ -53,6 +53,18 @@ def test_a_run_is_measured_beside_the_initial_load(tmp_path: Path) -> None:
     assert done.stdout.count("whole run ") == 1 + 1
 
 
+def test_a_reconcile_is_measured_and_finds_what_differs() -> None:
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "reconcile.py"), "--rows", "2000"],
+        env=dict(os.environ) | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "2,000 rows against bronze: " in done.stdout
+    assert "2,000 rows against silver: " in done.stdout
+
+
 def test_sql_servers_table_is_t_sql(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import bench_table  # noqa: PLC0415  # it lies beside the benchmarks

@@ -10,6 +10,8 @@ import random
 import shutil
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -254,12 +256,29 @@ def _kill(spark: SparkSession) -> Callable[[str], None]:
     return kill
 
 
+def _kill_within(lake: Path, kill: Callable[[str], None]) -> Callable[[str], None]:
+    """Kill as soon as Delta has begun a Parquet file, which no commit names yet."""
+
+    def watch(function: str, known: set[Path]) -> None:
+        while set(lake.rglob("*.parquet")) <= known:
+            time.sleep(0.001)
+        kill(function)
+
+    def begin_to_watch(function: str) -> None:
+        arguments = (function, set(lake.rglob("*.parquet")))
+        threading.Thread(target=watch, args=arguments, daemon=True).start()
+
+    return begin_to_watch
+
+
 def main() -> None:
     """Bring a layer of one table up to date, and be killed at a write of it."""
     folder, layer, table, module, function, when = sys.argv[1:]
     session = build_session("tidemark-killed", master="local[2]")
     life = Life(session, Path(folder), random.Random(0))
-    with stopped_at(module, function, before=when == "before", stop=_kill(session)):
+    kill = _kill(session)
+    stop = _kill_within(Path(folder, "lake", layer), kill) if when == "within" else kill
+    with stopped_at(module, function, before=when != "after", stop=stop):
         life.merge(layer, [table])
 
 

@@ -19,6 +19,7 @@ from airflow.jobs.job import most_recent_job
 from airflow.models import DagModel, DagRun
 from airflow.models.backfill import (
     AlreadyRunningBackfill,
+    Backfill,
     DagNonPeriodicScheduleException,
     NoBackfillRunsToCreate,
     ReprocessBehavior,
@@ -39,6 +40,7 @@ from tidemark.airflow import provider
 from tidemark.suggestions import did_you_mean
 
 _POLL_SECONDS = 2.0
+_CLOSE_SECONDS = 90.0
 _LISTED = 40
 _ENDED = (DagRunState.SUCCESS, DagRunState.FAILED)
 
@@ -278,7 +280,7 @@ def _page(dag_id: str) -> str:
 
 
 def _wait(backfill_id: int) -> None:
-    """Print each change of the runs' states until all have ended.
+    """Print each change of the runs' states until all have ended, and the backfill with them.
 
     Raises:
         SystemExit: With 1 if a run failed.
@@ -293,8 +295,23 @@ def _wait(backfill_id: int) -> None:
         if all(state in _ENDED for state in states):
             break
         time.sleep(_POLL_SECONDS)
+    _wait_for_its_close(backfill_id)
     if states[DagRunState.FAILED]:
         _fail(f"backfill {backfill_id}: {states[DagRunState.FAILED]} runs failed; see their mails")
+
+
+def _wait_for_its_close(backfill_id: int) -> None:
+    """Wait until the scheduler has closed the backfill: until then it refuses the Dag's next one.
+
+    It looks every 30 s; where none runs any more, the waiting ends all the same.
+    """
+    deadline = time.monotonic() + _CLOSE_SECONDS
+    while time.monotonic() < deadline:
+        with create_session() as session:
+            closed = select(Backfill.completed_at).where(Backfill.id == backfill_id)
+            if session.scalar(closed) is not None:
+                return
+        time.sleep(_POLL_SECONDS)
 
 
 def _states(backfill_id: int) -> Counter[str]:
