@@ -7,7 +7,7 @@ import json
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,10 +16,11 @@ from airflow import settings as airflow_settings
 from airflow.cli.cli_parser import get_parser
 from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db
+from airflow.jobs.job import Job
 from airflow.models import DagRun
 from airflow.models.backfill import Backfill
 from airflow.utils.session import create_session
-from airflow.utils.state import DagRunState
+from airflow.utils.state import DagRunState, JobState
 from sqlalchemy import delete, event, select, update
 
 from tidemark.airflow.provider import IGNORED_FLAGS, IGNORED_OPTIONS
@@ -190,7 +191,43 @@ def test_wait_ends_with_the_runs(
     else:
         call(*FIVE_DAYS, "--wait")
     out = capsys.readouterr().out
-    assert out.splitlines()[-2:] == ["  5 queued", f"  5 {state}"]
+    assert out.splitlines()[-3:-1] == ["  5 queued", f"  5 {state}"]
+    assert "no scheduler has closed the backfill yet" in out.splitlines()[-1]
+
+
+@pytest.fixture
+def scheduler_job() -> Iterator[None]:
+    """Let Airflow take a scheduler for alive."""
+    with create_session() as session:
+        job = Job(job_type="SchedulerJob", state=JobState.RUNNING, latest_heartbeat=datetime.now(UTC))
+        session.add(job)
+    yield
+    with create_session() as session:
+        session.execute(delete(Job))
+
+
+@pytest.mark.usefixtures("scheduler_job")
+@pytest.mark.parametrize("closes", [True, False])
+def test_wait_ends_when_the_scheduler_has_closed_the_backfill(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, closes: bool
+) -> None:
+    slept: list[float] = []
+
+    def scheduler(seconds: float) -> None:
+        slept.append(seconds)
+        with create_session() as session:
+            session.execute(update(DagRun).values(state=DagRunState.SUCCESS))
+            if closes and len(slept) == 4:
+                session.execute(update(Backfill).values(completed_at=datetime.now(UTC)))
+
+    monkeypatch.setattr("tidemark.airflow.backfill.time.sleep", scheduler)
+    monkeypatch.setattr("tidemark.airflow.backfill.time.monotonic", lambda: sum(slept))
+    call(*FIVE_DAYS, "--wait")
+    assert ("no scheduler has closed" in capsys.readouterr().out) is not closes
+    if closes:
+        assert len(slept) == 4
+    else:
+        assert 90 < sum(slept) < 120
 
 
 def test_old_flags_are_taken_with_a_note(capsys: pytest.CaptureFixture[str]) -> None:

@@ -264,10 +264,8 @@ def _describe(title: str, infos: list[DagRunInfo]) -> None:
 def _how_to_watch(dag_id: str) -> list[str]:
     with create_session() as session:
         paused = session.scalar(select(DagModel.is_paused).where(DagModel.dag_id == dag_id))
-        scheduler = most_recent_job("SchedulerJob", session=session)
-        alive = scheduler is not None and scheduler.is_alive()
     lines = []
-    if not alive:
+    if not _has_scheduler():
         lines.append("no scheduler is running: the runs wait for one (make ui, airflow scheduler)")
     if paused:
         lines.append(f"{dag_id} is paused: the runs wait until `airflow dags unpause {dag_id}`")
@@ -303,15 +301,26 @@ def _wait(backfill_id: int) -> None:
 def _wait_for_its_close(backfill_id: int) -> None:
     """Wait until the scheduler has closed the backfill: until then it refuses the Dag's next one.
 
-    It looks every 30 s; where none runs any more, the waiting ends all the same.
+    It looks every 30 s; where none runs any more, nothing is waited for.
     """
     deadline = time.monotonic() + _CLOSE_SECONDS
-    while time.monotonic() < deadline:
-        with create_session() as session:
-            closed = select(Backfill.completed_at).where(Backfill.id == backfill_id)
-            if session.scalar(closed) is not None:
-                return
+    while not _is_closed(backfill_id):
+        if not _has_scheduler() or time.monotonic() > deadline:
+            _say("  no scheduler has closed the backfill yet: until then the Dag's next is refused")
+            return
         time.sleep(_POLL_SECONDS)
+
+
+def _is_closed(backfill_id: int) -> bool:
+    with create_session() as session:
+        closed = select(Backfill.completed_at).where(Backfill.id == backfill_id)
+        return session.scalar(closed) is not None
+
+
+def _has_scheduler() -> bool:
+    with create_session() as session:
+        scheduler = most_recent_job("SchedulerJob", session=session)
+        return scheduler is not None and scheduler.is_alive()
 
 
 def _states(backfill_id: int) -> Counter[str]:
