@@ -199,7 +199,8 @@ def test_wait_ends_with_the_runs(
 def scheduler_job() -> Iterator[None]:
     """Let Airflow take a scheduler for alive."""
     with create_session() as session:
-        job = Job(job_type="SchedulerJob", state=JobState.RUNNING, latest_heartbeat=datetime.now(UTC))
+        now = datetime.now(UTC)
+        job = Job(job_type="SchedulerJob", state=JobState.RUNNING, latest_heartbeat=now)
         session.add(job)
     yield
     with create_session() as session:
