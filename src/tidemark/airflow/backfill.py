@@ -303,9 +303,9 @@ def _wait_for_its_close(backfill_id: int) -> None:
 
     It looks every 30 s; where none runs any more, nothing is waited for.
     """
-    deadline = time.monotonic() + _CLOSE_SECONDS
+    deadline = time.monotonic() + (_CLOSE_SECONDS if _has_scheduler() else 0.0)
     while not _is_closed(backfill_id):
-        if not _has_scheduler() or time.monotonic() > deadline:
+        if time.monotonic() >= deadline:
             _say("  no scheduler has closed the backfill yet: until then the Dag's next is refused")
             return
         time.sleep(_POLL_SECONDS)
