@@ -310,6 +310,14 @@ def test_a_login_that_may_not_see_the_writer_is_told(tmp_path: Path, url: str) -
     world.sql('DROP TABLE dbo."DimUser"', "DROP SCHEMA dbo", "DROP ROLE reader")
 
 
+def test_a_standby_does_not_show_who_writes() -> None:
+    with server(standby=True) as url:
+        engine = postgresql.create_engine(sa.make_url(url), "public")
+        with engine.connect() as connection:
+            assert "connect to the primary" in (postgresql.hidden_transactions(connection) or "")
+        engine.dispose()
+
+
 def test_a_prepared_transaction_is_told(world: PostgresWorld) -> None:
     with world.client() as slow:
         put(slow, 1, "slow", at(1))

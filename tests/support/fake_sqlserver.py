@@ -96,6 +96,7 @@ SETTINGS: dict[str, list[tuple[Any, ...]]] = {
     "is_read_committed_snapshot_on": [(True, 1)],
     "SYSUTCDATETIME": [(NOW,)],
     "EngineEdition": [(3,)],
+    "Updateability": [("READ_WRITE",)],
     "HAS_PERMS_BY_NAME(NULL": [(1,)],
     "sys.dm_tran_active_transactions": [(None, 0)],
     "HAVING": [],  # no key stands twice

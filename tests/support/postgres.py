@@ -20,8 +20,12 @@ _NOBODY = "nobody"
 
 
 @contextlib.contextmanager
-def server() -> Iterator[str]:
-    """Start a server in a folder of its own; give the URL of its superuser, and end it again."""
+def server(*, standby: bool = False) -> Iterator[str]:
+    """Start a server in a folder of its own; give the URL of its superuser, and end it again.
+
+    Args:
+        standby: Let it wait for a primary's changes, of which there is none.
+    """
     folder = Path(tempfile.mkdtemp(prefix="tidemark-pg-"))
     data, port = folder / "data", _free_port()
     try:
@@ -29,6 +33,8 @@ def server() -> Iterator[str]:
             # The server refuses to run as root, and its files must be its user's own.
             shutil.chown(folder, _NOBODY)
         _run("initdb", "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "-N")
+        if standby:
+            (data / "standby.signal").touch()
         options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
         options += " -c max_prepared_transactions=2 -c timezone=Asia/Kolkata"
         log = str(folder / "log")

@@ -143,6 +143,7 @@ class TsqlServer:
             "TYPE_NAME": TYPES.get,
             "HAS_PERMS_BY_NAME": lambda *_: 1,
             "SERVERPROPERTY": lambda _: 3,
+            "DATABASEPROPERTYEX": lambda *_: "READ_WRITE",
             "DB_ID": lambda: 1,
             "DB_NAME": lambda: "shop",
             "SPID": lambda: 50,

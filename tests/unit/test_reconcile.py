@@ -177,8 +177,23 @@ def test_a_table_that_has_always_been_empty_is_equal(tmp_path: Path) -> None:
         assert (result.source_rows, result.lake_rows, exit_code([result])) == (0, 0, 0)
         assert "nothing of it in the lake" in (result.note or "")
     world.put((1, "a", at(1)))
-    with pytest.raises(LakeError, match="holds nothing of it; run the Dag first"):
-        run(world)
+    assert run(world).keys["missing"] == ({"user_id": 1},)
+
+
+@pytest.mark.parametrize(
+    ("fields", "cursor"),
+    [("", "2099-01-01 00:00:00"), ("null_cursor: exclude", None)],
+    ids=["in the future", "without a cursor"],
+)
+def test_rows_that_no_read_took_are_named_where_there_are_no_others(
+    tmp_path: Path, fields: str, cursor: str | None
+) -> None:
+    world = make_world(tmp_path, fields=fields)
+    world.put((1, "a", cursor))
+    assert world.run()["rows"] == 0
+    assert run(world, repair=True).keys["missing"] == ({"user_id": 1},)
+    merge(world)
+    assert run(world).differing == 0
 
 
 def test_a_table_that_became_empty_is_equal(world: World) -> None:

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 import sqlglot
-from fake_sqlserver import DECLARED, SETTINGS, FakeConnection, order_line, rendered
+from fake_sqlserver import DECLARED, SETTINGS, FakeConnection, ask, order_line, rendered
 
 from tidemark.errors import SourceError
-from tidemark.extract import postgresql, sqlserver
+from tidemark.extract import postgresql, rowversion, sqlserver
 from tidemark.extract import source as source_module
 from tidemark.extract.choice import choose
 from tidemark.extract.columns import select
@@ -388,6 +388,14 @@ def test_each_edition_is_asked_for_its_own_permission(edition: int, asked: str) 
     permissions = [text for text in server.asked if "HAS_PERMS" in text]
     assert len(permissions) == 1
     assert asked in permissions[0]
+
+
+def test_a_secondary_does_not_show_who_writes(tmp_path: Path) -> None:
+    answers: Any = {"Updateability": [("READ_ONLY",)]}
+    assert "connect to the primary" in (sqlserver.hidden_transactions(connection(**answers)) or "")
+    asked, _ = ask(tmp_path, answers)
+    with pytest.raises(SourceError, match=r"Order\]Line: .* read-only here, as on a secondary"):
+        rowversion.plan(asked)
 
 
 @pytest.mark.parametrize(

@@ -115,11 +115,11 @@ def _changes_since(ask: Ask, last: int) -> sa.Select[Any]:
     joined = changed.outerjoin(row, sa.and_(*(changed.c[k] == row.c[k] for k in key)))
     # Of a row that is gone there is its key alone.
     columns = columns_of(ask.described, lambda name: (changed if name in key else row).c[name])
-    what = changed.c.SYS_CHANGE_OPERATION
-    gone = sa.or_(what == _letter("D"), row.c[key[0]].is_(None))
-    operation = sa.case(
-        (gone, word("delete")), (what == _letter("I"), word("insert")), else_=word("update")
-    )
+    # Whether the row is there tells the row: under one snapshot nothing can be newer, and of a row
+    # moved within a clustered index some servers record the delete last (KB 4135113).
+    gone = row.c[key[0]].is_(None)
+    is_new = _letter("I") == changed.c.SYS_CHANGE_OPERATION
+    operation = sa.case((gone, word("delete")), (is_new, word("insert")), else_=word("update"))
     number = sa.cast(changed.c.SYS_CHANGE_VERSION, sa.String(20))
     return sa.select(
         *columns, operation.label(OPERATION), number.label(SOURCE_SEQUENCE)

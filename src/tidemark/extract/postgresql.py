@@ -204,6 +204,11 @@ def oldest_transaction(connection: sa.Connection) -> datetime | None:
 
 def hidden_transactions(connection: sa.Connection) -> str | None:
     """Tell whether someone may be writing whose begin can't be seen."""
+    if connection.execute(sa.func.pg_is_in_recovery()).scalar_one():
+        return (
+            "the server is a standby, which does not show who writes on the primary; connect to "
+            "the primary"
+        )
     if connection.execute(_HIDDEN).scalar_one():
         return (
             "there are open transactions that the login may not see; GRANT pg_read_all_stats to it"

@@ -13,6 +13,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from tidemark.errors import SourceError
+from tidemark.extract import sqlserver
 from tidemark.extract.frontier import fix_and_reach
 from tidemark.extract.strategy import (
     SOURCE_SEQUENCE,
@@ -62,6 +63,7 @@ def reload_reason(low: int | None, counter: Counter) -> str | None:
 def plan(ask: Ask) -> ReadPlan:
     """Plan the read of what has got a rowversion since the last read, below the bound."""
     column: sa.ColumnClause[bytes] = sa.column(rowversion_column(ask))
+    _check_writable(ask)
     low = stored_number(ask, POSITION)
     # In a batch of its own, and before the moment of the rows is fixed: a transaction that is
     # over by then has its rows among those that are read.
@@ -121,6 +123,18 @@ def rowversion_column(ask: Ask) -> str:
         "another strategy in config/"
     )
     raise SourceError(message)
+
+
+def _check_writable(ask: Ask) -> None:
+    # A secondary replays rows; nothing says that it knows the primary's open transactions.
+    if sqlserver.is_read_only(ask.source.connection):
+        message = (
+            f"table {ask.table.name}: strategy rowversion needs the server's open transactions; "
+            "the database is read-only here, as on a secondary, which knows none of the primary's: "
+            "connect to the primary (without ApplicationIntent=ReadOnly), or name another strategy "
+            "in config/"
+        )
+        raise SourceError(message)
 
 
 def _counter(ask: Ask) -> Counter:

@@ -63,6 +63,7 @@ _MAY_SEE = {
         "THEN 1 ELSE 0 END"
     ),
 }
+_UPDATEABILITY = sa.text("SELECT DATABASEPROPERTYEX(DB_NAME(), 'Updateability')")
 _ISOLATION = sa.text(
     "SELECT is_read_committed_snapshot_on, snapshot_isolation_state "
     "FROM sys.databases WHERE database_id = DB_ID()"
@@ -268,7 +269,12 @@ def begin_utc(begun: datetime, ahead: int) -> datetime:
 
 
 def hidden_transactions(connection: sa.Connection) -> str | None:
-    """Tell that the login may not see open transactions, if so."""
+    """Tell that open transactions can't be seen, if so."""
+    if is_read_only(connection):
+        return (
+            "the database is read-only here, as on a secondary, which does not show who writes on "
+            "the primary; connect to the primary"
+        )
     # On the small tiers of Azure SQL Database the permission alone does not do.
     if _may_see(connection) and answer(connection, _WRITES) is not None:
         return None
@@ -277,6 +283,12 @@ def hidden_transactions(connection: sa.Connection) -> str | None:
         "Database GRANT VIEW DATABASE STATE (on Basic, S0, S1 and in elastic pools add it to the "
         "role ##MS_ServerStateReader##)"
     )
+
+
+def is_read_only(connection: sa.Connection) -> bool:
+    """Tell whether nobody can write to the database here: it may be a readable secondary."""
+    found = answer(connection, _UPDATEABILITY)
+    return bool(found and found[0][0] == "READ_ONLY")
 
 
 def fix_moment(connection: sa.Connection) -> None:

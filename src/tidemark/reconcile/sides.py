@@ -71,12 +71,11 @@ def begin(job: TableJob, folder: Path, options: Options) -> Comparison:
         lake_table = LakeTable(job.store, job.lake, name, key)
         lake = look(lake_table, described.columns, _order(job, described), deep=options.deep)
         there = table_size(source, table)
-        # A table that was read while it was empty has left its reservation and nothing else.
-        if lake.is_empty and (there or state.reserved is None):
+        # A read that took no row, of an empty table or by its rules, has left its reservation.
+        if lake.is_empty and state.reserved is None:
             message = (
                 f"table {name}: the lake {job.lake.root} holds nothing of it; run the Dag first: "
-                "there is nothing to compare with yet (if it has run, the notes of its read say "
-                "why it took no row: all dated in the future, or `null_cursor: exclude`)"
+                "there is nothing to compare with yet"
             )
             raise LakeError(message)
         rows = max(there, size(lake))

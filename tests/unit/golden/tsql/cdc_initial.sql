@@ -27,6 +27,9 @@ SELECT CASE WHEN HAS_PERMS_BY_NAME(NULL, NULL, 'VIEW SERVER STATE') = 1 OR HAS_P
 SELECT MIN(active.transaction_begin_time) AS begun, DATEPART(tzoffset, SYSDATETIMEOFFSET()) AS ahead FROM sys.dm_tran_database_transactions AS written JOIN sys.dm_tran_active_transactions AS active ON active.transaction_id = written.transaction_id LEFT JOIN sys.dm_tran_session_transactions AS session ON session.transaction_id = written.transaction_id WHERE written.database_id = DB_ID() AND written.database_transaction_begin_time IS NOT NULL AND (session.session_id IS NULL OR session.session_id <> @@SPID)
 
 -- before the rows
+SELECT DATABASEPROPERTYEX(DB_NAME(), 'Updateability')
+
+-- before the rows
 SELECT CAST(SERVERPROPERTY('EngineEdition') AS int)
 
 -- before the rows

@@ -14,6 +14,9 @@ SELECT CASE WHEN HAS_PERMS_BY_NAME(NULL, NULL, 'VIEW SERVER STATE') = 1 OR HAS_P
 SELECT MIN(active.transaction_begin_time) AS begun, DATEPART(tzoffset, SYSDATETIMEOFFSET()) AS ahead FROM sys.dm_tran_database_transactions AS written JOIN sys.dm_tran_active_transactions AS active ON active.transaction_id = written.transaction_id LEFT JOIN sys.dm_tran_session_transactions AS session ON session.transaction_id = written.transaction_id WHERE written.database_id = DB_ID() AND written.database_transaction_begin_time IS NOT NULL AND (session.session_id IS NULL OR session.session_id <> @@SPID)
 
 -- before the rows
+SELECT DATABASEPROPERTYEX(DB_NAME(), 'Updateability')
+
+-- before the rows
 SELECT CAST(SERVERPROPERTY('EngineEdition') AS int)
 
 -- before the rows
@@ -55,6 +58,6 @@ WHERE changed_at IS NOT NULL AND changed_at <= CAST(:param_2 AS datetime2(7)) OR
 -- :param_2 = '2026-01-01 12:00:00.123456'
 
 -- the rows
-SELECT changed.order_id, changed.[line]]no], present.[per%cent:x], present.quantity, present.changed_at, present.row_version, CASE WHEN (changed.[SYS_CHANGE_OPERATION] = N'D' OR present.order_id IS NULL) THEN 'delete' WHEN (changed.[SYS_CHANGE_OPERATION] = N'I') THEN 'insert' ELSE 'update' END AS _operation, CAST(changed.[SYS_CHANGE_VERSION] AS VARCHAR(20)) AS _source_sequence
+SELECT changed.order_id, changed.[line]]no], present.[per%cent:x], present.quantity, present.changed_at, present.row_version, CASE WHEN (present.order_id IS NULL) THEN 'delete' WHEN (changed.[SYS_CHANGE_OPERATION] = N'I') THEN 'insert' ELSE 'update' END AS _operation, CAST(changed.[SYS_CHANGE_VERSION] AS VARCHAR(20)) AS _source_sequence
 FROM CHANGETABLE(CHANGES [sales.eu].[Order]]Line], :param_1) AS changed LEFT OUTER JOIN [sales.eu].[Order]]Line] AS present ON changed.order_id = present.order_id AND changed.[line]]no] = present.[line]]no]
 -- :param_1 = 0
