@@ -253,10 +253,6 @@ class TsqlServer:
             table = f'"sys.dm_tran_{view}_transactions"'
             run(f"DELETE FROM {table} WHERE transaction_id = ?", transaction.number)
 
-    def commit_all(self) -> None:
-        for transaction in list(self._open.values()):
-            transaction.commit()
-
     def rows(self) -> list[Row]:
         """Give what is committed."""
         names = self.records.columns
@@ -369,15 +365,16 @@ class TsqlServer:
             copy.execute(f'DELETE FROM "sys.dm_tran_{view}_transactions"')
         self._backup = copy, deepcopy(self.records)
 
-    def restore(self) -> None:
-        """Bring everything back as it was; open transactions are gone."""
+    def restore(self) -> bool:
+        """Bring everything back as it was, if it was kept; open transactions are gone."""
         if self._backup is None:
-            return
+            return False
         for transaction in list(self._open.values()):
             transaction.roll_back()
         copy, records = self._backup
         copy.backup(self._writer)
         self.records = replace(deepcopy(records), now=self.records.now)
+        return True
 
     @contextlib.contextmanager
     def _written(self) -> Iterator[Callable[..., Any]]:

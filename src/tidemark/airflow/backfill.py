@@ -306,7 +306,10 @@ def _wait_for_its_close(backfill_id: int) -> None:
     deadline = time.monotonic() + (_CLOSE_SECONDS if _has_scheduler() else 0.0)
     while not _is_closed(backfill_id):
         if time.monotonic() >= deadline:
-            _say("  no scheduler has closed the backfill yet: until then the Dag's next is refused")
+            _say(
+                f"  backfill {backfill_id} is not closed yet: a running scheduler does it within "
+                "half a minute, and refuses the Dag's next backfill until then"
+            )
             return
         time.sleep(_POLL_SECONDS)
 

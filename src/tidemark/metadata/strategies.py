@@ -19,7 +19,14 @@ CANNOT_SEE: dict[Strategy, tuple[str, ...]] = {
         "rows dated in the future until their time has come (`future: take` reads them)",
     ),
     "snapshot": ("versions of a row that came and went between two reads",),
-    "rowversion": ("deletes", "versions of a row that came and went between two reads"),
+    "rowversion": (
+        "deletes",
+        "versions of a row that came and went between two reads",
+        "rows of a partition that was switched in",
+    ),
     "change_tracking": ("versions of a row that came and went between two reads",),
-    "cdc": ("a change of a configured key that is not the table's primary key",),
+    "cdc": (
+        "a change of a configured key that is not the table's primary key",
+        "rows of a partition that was switched in or out",
+    ),
 }

@@ -187,7 +187,7 @@ def _mended(
 
 def _note(lake: LakeSide) -> str | None:
     if lake.is_empty:
-        return "the table was empty whenever it was read: there is nothing of it in the lake"
+        return "no read has taken a row of the table: there is nothing of it in the lake"
     if lake.against == "bronze":
         return "there is no silver: the newest bronze row of each key was compared"
     if lake.deep:
