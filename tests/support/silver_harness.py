@@ -21,7 +21,10 @@ META = {
 
 def newest_rows(world: World) -> list[dict[str, Any]]:
     """Replay bronze: the newest row of each key, but for those that were deleted."""
-    newest = {tuple(row[c] for c in world.table.key): row for row in world.bronze()}
+    rows = world.bronze()
+    newest = {tuple(row[c] for c in world.table.key): row for row in rows}
+    places = {(*(row[c] for c in world.table.key), row["_sequence"]) for row in rows}
+    assert len(places) == len(rows), "two rows of one key have the same place"
     return [row for row in newest.values() if row["_operation"] != "delete"]
 
 

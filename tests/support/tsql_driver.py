@@ -45,8 +45,10 @@ _CHANGED_KEYS = (
     'FROM "standin.changes" WHERE version > ? GROUP BY user_id)'
 )
 _CAPTURED_CHANGES = (
-    r"""(SELECT * FROM "cdc.\1_CT" WHERE __$start_lsn >= FROM_LSN('\1', ?) """
-    "AND __$start_lsn <= TO_LSN(?) AND __$operation <> 3)"
+    # Judged once, however many changes there are; given in no order that is of any use.
+    r"""(WITH bounds AS MATERIALIZED (SELECT FROM_LSN('\1', ?) AS low, TO_LSN(?) AS high) """
+    r"""SELECT changes.* FROM bounds CROSS JOIN "cdc.\1_CT" AS changes """
+    "WHERE __$start_lsn BETWEEN low AND high AND __$operation <> 3 ORDER BY changes.rowid DESC)"
 )
 # The table-valued functions, with their parameters at the place where they stood.
 _FUNCTIONS = {
@@ -93,6 +95,10 @@ class Server(Protocol):
     def before_statement(self) -> None:
         """Be told that a reader is about to send a statement."""
 
+    @property
+    def refusal(self) -> str:
+        """Why the last of its functions that raised did so, in the words of SQL Server."""
+
     def arrow_type(self, column: str) -> pa.DataType | None:
         """Give the type in which the driver gives a table's column."""
 
@@ -118,7 +124,12 @@ class Cursor:
             self._connection.sqlite.execute("BEGIN")
         # The driver's own: SQLAlchemy gives names, and doubles each per cent sign.
         statement, values = detect_and_convert_parameters(statement, dict(parameters or {}))
-        self._cursor.execute(sqlite_sql(statement), tuple(values))
+        try:
+            self._cursor.execute(sqlite_sql(statement), tuple(values))
+        except sqlite3.OperationalError as error:
+            if "user-defined function raised" not in str(error):
+                raise
+            raise sqlite3.OperationalError(self._connection.server.refusal) from error
 
     def fetchone(self) -> Any:
         return next(iter(self.fetchmany(1)), None)

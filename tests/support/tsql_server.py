@@ -79,9 +79,9 @@ class Transaction:
     def _write(self, what: str, row: Row) -> None:
         assert not self.server.is_locked(row["user_id"], self), "a writer would wait for ever"
         records = self.server.records
-        records.rowversion += 1
-        self.rowversions.append(records.rowversion)
         if what == "put":
+            records.rowversion += 1
+            self.rowversions.append(records.rowversion)
             row["row_version"] = records.rowversion.to_bytes(8, "big")
         self.writes.append((what, row))
 
@@ -105,6 +105,7 @@ class TsqlServer:
     folder: Path
     records: Records = field(default_factory=Records)
     between: Callable[[], None] = lambda: None
+    refusal: str = ""
     _open: dict[int, Transaction] = field(default_factory=dict)
     _begun: int = 0
 
@@ -155,8 +156,8 @@ class TsqlServer:
             "CHANGE_TRACKING_MIN_VALID_VERSION": lambda _: records().least_version,
             "fn_cdc_get_max_lsn": lambda: _lsn(records().newest),
             "fn_cdc_get_min_lsn": lambda name: _lsn(self._capture(name).least),
-            "FROM_LSN": lambda name, low: self._checked(name, low, low),
-            "TO_LSN": lambda high: self._checked(None, high, high),
+            "FROM_LSN": self._checked,
+            "TO_LSN": lambda high: self._checked(None, high),
         }
 
     def _has(self, name: str) -> bool:
@@ -169,16 +170,17 @@ class TsqlServer:
     def _capture(self, name: str) -> Capture:
         return next(c for c in self.records.captures if c.name == name)
 
-    def _checked(self, name: str | None, lsn: bytes, given: bytes) -> bytes:
-        # "An insufficient number of arguments were supplied" is what SQL Server says of both.
+    def _checked(self, name: str | None, lsn: bytes) -> bytes:
         number = int.from_bytes(lsn, "big")
-        if name is not None and number < self._capture(name).least:
-            message = f"error 313: {number} is below the least LSN of {name}"
-            raise ValueError(message)
-        if number > (self.records.newest or 0):
-            message = f"error 313: {number} is above the newest LSN"
-            raise ValueError(message)
-        return given
+        least = 0 if name is None else self._capture(name).least
+        if not least <= number <= (self.records.newest or 0):
+            # So it says of bounds that are out of range: error 313.
+            self.refusal = (
+                "An insufficient number of arguments were supplied for the procedure or function "
+                "cdc.fn_cdc_get_all_changes_ ... ."
+            )
+            raise ValueError(self.refusal)
+        return lsn
 
     # -- what writers do
 
@@ -216,7 +218,7 @@ class TsqlServer:
                 changes += self._apply(run, what, row)
             if changes:
                 records.version += records.least_version is not None
-                records.lsn += 7
+                records.lsn += 1
                 records.log.append((records.lsn, changes))
                 self._track(run, changes)
             self._forget(run, transaction)
@@ -237,8 +239,10 @@ class TsqlServer:
     def _track(self, run: Callable[..., Any], changes: list[tuple[int, Row]]) -> None:
         if self.records.least_version is None:
             return
-        for what, row in changes:
-            if letter := {1: "D", 2: "I", 4: "U"}.get(what):
+        for (_, before), (what, row) in zip([(0, {}), *changes], changes, strict=False):
+            # As servers do that lack the mend of KB 4135113, with the rows clustered by updated_at.
+            is_moved = what == 4 and (row["updated_at"] or "") < (before["updated_at"] or "")
+            for letter in "ID" if is_moved else {1: "D", 2: "I", 4: "U"}.get(what, ""):
                 self.records.place += 1
                 values = (self.records.version, self.records.place, letter, row["user_id"])
                 run('INSERT INTO "standin.changes" VALUES (?, ?, ?, ?)', *values)
@@ -294,7 +298,7 @@ class TsqlServer:
         with self._written() as run:
             if len(records.captures) == 2:
                 self._drop_capture(run, records.captures.pop(0))
-            records.lsn += 7
+            records.lsn += 1
             number = 1_000 + records.lsn
             name = f"dbo_{TABLE}_{number}"
             records.captures.append(Capture(name, number, records.columns, records.lsn))
@@ -379,8 +383,8 @@ class TsqlServer:
     @contextlib.contextmanager
     def _written(self) -> Iterator[Callable[..., Any]]:
         self._writer.execute("BEGIN IMMEDIATE")
-        yield lambda statement, *values: self._writer.execute(statement, values)
-        self._writer.execute("COMMIT")
+        with self._writer:
+            yield lambda statement, *values: self._writer.execute(statement, values)
 
     def create_engine(self) -> Callable[..., Any]:
         """Give what stands in for ``sqlserver.create_engine``."""
