@@ -22,7 +22,13 @@ from tidemark.extract import watermark
 from tidemark.extract.choice import Choice, choose
 from tidemark.extract.source import OpenSource, cursor_kind, describe, open_source
 from tidemark.extract.strategy import Ask, ReadPlan
-from tidemark.known_rows import LakeTable, from_lake, from_snapshot, is_known
+from tidemark.known_rows import (
+    LakeTable,
+    from_lake,
+    from_snapshot,
+    is_known,
+    newest_columns,
+)
 from tidemark.landing import Counts, Landing, TableJob, deletion_moment, land, publish
 from tidemark.layout import sequence_of
 from tidemark.published import bronze_files
@@ -212,7 +218,27 @@ def plan_read(
     plan = choice.strategy.plan(ask)
     if plan.whole and not plan.compared and anew is None:
         anew = plan.note or "the strategy has nothing to go on from"
+    if anew is None and known:
+        plan = _noting_new_columns(_lake_table(job, described.columns), ask, choice, plan)
     return PlannedRead(choice, ask, plan, anew if known else None)
+
+
+def _noting_new_columns(table: LakeTable, ask: Ask, choice: Choice, plan: ReadPlan) -> ReadPlan:
+    """Say which columns are new, where only rows that change are read: others may hold a default.
+
+    It is said until a file has them.
+    """
+    if choice.name in {"snapshot", "cdc"} or not (before := newest_columns(table)):
+        return plan
+    new = [name for name in ask.described.columns.names if name.lower() not in before]
+    if not new:
+        return plan
+    note = (
+        f"table {ask.table.name}: columns that are new: {', '.join(new)}; a row gets them when it "
+        "changes, and is NULL there until then; if the source filled them (a DEFAULT), run "
+        f"`tidemark reconcile … --table {table.name} --repair`"
+    )
+    return replace(plan, note=f"{plan.note}; {note}" if plan.note else note)
 
 
 def _reason_to_begin_anew(job: TableJob, state: TableState, choice: Choice) -> str | None:

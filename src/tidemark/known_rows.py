@@ -45,6 +45,23 @@ def is_known(table: LakeTable) -> bool:
     return bool(bronze_files(table.store, table.lake, table.name) or table.store.names(log))
 
 
+def newest_columns(table: LakeTable) -> frozenset[str]:
+    """Name the columns of the newest bronze file, in small letters; none if there is no file.
+
+    Raises:
+        LakeError: The file can't be read.
+    """
+    files = bronze_files(table.store, table.lake, table.name)
+    if not files:
+        return frozenset()
+    file, _ = max(files, key=lambda one: one[1])
+    try:
+        with pq.ParquetFile(table.store.readable(file)) as parquet:
+            return frozenset(name.lower() for name in parquet.schema_arrow.names)
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(table.name, file, error) from error
+
+
 def from_snapshot(table: LakeTable, file: str, taken: datetime | None) -> Iterator[pa.RecordBatch]:
     """Give what the last snapshot left: keys and digests, and the keys of what came after it.
 

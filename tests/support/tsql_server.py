@@ -298,7 +298,7 @@ class TsqlServer:
         with self._written() as run:
             if len(records.captures) == 2:
                 self._drop_capture(run, records.captures.pop(0))
-            records.lsn += 1
+            records.lsn += 7  # to make its tables is written to the log, too
             number = 1_000 + records.lsn
             name = f"dbo_{TABLE}_{number}"
             records.captures.append(Capture(name, number, records.columns, records.lsn))
@@ -347,12 +347,14 @@ class TsqlServer:
                     capture.least = newest
                     run(f'DELETE FROM "cdc.{capture.name}_CT" WHERE __$start_lsn < ?', _lsn(newest))
 
-    def add_column(self) -> None:
-        """ALTER TABLE … ADD note nvarchar(50)."""
-        if "note" not in self.records.columns:
-            self._writer.execute(f'ALTER TABLE "dbo.{TABLE}" ADD COLUMN note TEXT')
+    def add_column(self) -> bool:
+        """ALTER TABLE … ADD note nvarchar(50) DEFAULT 'n' WITH VALUES: no row counts as changed."""
+        is_new = "note" not in self.records.columns
+        if is_new:
+            self._writer.execute(f"ALTER TABLE \"dbo.{TABLE}\" ADD COLUMN note TEXT DEFAULT 'n'")
             self.records.columns += ("note",)
             self._describe("note")
+        return is_new
 
     def _describe(self, name: str) -> None:
         number, size, _ = COLUMNS[name]

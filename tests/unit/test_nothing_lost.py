@@ -51,7 +51,7 @@ def at(minute: int) -> str:
 
 
 # What `watermark` declares that it can't see; all else it must see.
-BLIND = {"delete", "cursor kept", "back-dated", "future"}
+BLIND = {"delete", "cursor kept", "back-dated", "future", "default"}
 
 
 def live(world: World, steps: list[tuple[Any, ...]]) -> dict[int, str]:
@@ -72,7 +72,8 @@ def live(world: World, steps: list[tuple[Any, ...]]) -> dict[int, str]:
         elif what == "new column":
             newest += 7
             if len(world.columns()) == len(SCHEMA):
-                world.sql(f"ALTER TABLE DimUser ADD COLUMN {NOTE.name} TEXT")
+                last |= {key: "default" for key in source(world) if key != rest[0]}
+                world.sql(f"ALTER TABLE DimUser ADD COLUMN {NOTE.name} TEXT DEFAULT 'd'")
             change = f"{NOTE.name} = '{rest[1]}', updated_at = '{at(newest)}'"
             world.sql(f"UPDATE DimUser SET {change} WHERE user_id = {rest[0]}")
         elif what == "cursor kept":
