@@ -63,7 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 1 after an error, which is printed.
     """
-    parsed = _parser().parse_args(arguments)
+    try:
+        parsed = _parser().parse_args(arguments)
+    except SystemExit as ended:  # with 2 for words that it does not know, which is a result here
+        raise SystemExit(1 if ended.code else 0) from None
     command: Command = parsed.command
     try:
         return command(parsed, load_settings())

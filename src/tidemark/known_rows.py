@@ -46,10 +46,9 @@ def is_known(table: LakeTable) -> bool:
 
 
 def newest_columns(table: LakeTable) -> frozenset[str]:
-    """Name the columns of the newest bronze file, in small letters; none if there is no file.
+    """Name the columns of the newest bronze file, in small letters.
 
-    Raises:
-        LakeError: The file can't be read.
+    There are none if there is no file, or if it can't be read: to say so is silver's.
     """
     files = bronze_files(table.store, table.lake, table.name)
     if not files:
@@ -58,8 +57,8 @@ def newest_columns(table: LakeTable) -> frozenset[str]:
     try:
         with pq.ParquetFile(table.store.readable(file)) as parquet:
             return frozenset(name.lower() for name in parquet.schema_arrow.names)
-    except (OSError, pa.ArrowException) as error:
-        raise unreadable(table.name, file, error) from error
+    except (OSError, pa.ArrowException):
+        return frozenset()
 
 
 def from_snapshot(table: LakeTable, file: str, taken: datetime | None) -> Iterator[pa.RecordBatch]:

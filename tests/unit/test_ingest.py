@@ -483,6 +483,21 @@ def test_the_order_of_the_keys_columns_says_nothing(tmp_path: Path) -> None:
     assert world.run()["rows"] == 0
 
 
+def test_a_new_column_is_named_until_a_file_has_it(world: World) -> None:
+    world.put((1, "a", TEN), (2, "b", TEN))
+    world.run()
+    world.sql("ALTER TABLE DimUser ADD COLUMN plan TEXT DEFAULT 'Free'")
+    note = world.run()["note"]
+    assert "columns that are new: plan; a row gets them when it changes" in note
+    assert "--table DimUser --repair" in note
+    world.sql(
+        "UPDATE DimUser SET plan = 'Family', updated_at = '2026-01-01 10:03:00' WHERE user_id = 2"
+    )
+    world.run()
+    assert world.bronze()[-1]["plan"] == "Family"
+    assert world.run()["note"] is None
+
+
 def test_a_state_that_names_no_key_is_gone_on_from(world: World) -> None:
     world.put((1, "a", TEN))
     world.run()

@@ -111,6 +111,19 @@ def test_what_does_not_exist_is_an_error(arguments: list[str]) -> None:
     assert main(["reconcile", *arguments]) == 1
 
 
+@pytest.mark.parametrize("arguments", [[], ["spotify", "--repiar"], ["spotify", "--table"]])
+def test_words_that_it_does_not_know_are_no_difference(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["reconcile", *arguments])
+    assert ended.value.code == 1
+
+
+@pytest.mark.usefixtures("world")
+def test_a_dry_run_is_of_a_repair(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reconcile", "spotify", "--dry-run"]) == 1
+    assert "give --repair too" in capsys.readouterr().err
+
+
 def test_the_exit_codes_are_documented(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["reconcile", "--help"])

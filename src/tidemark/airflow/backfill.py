@@ -293,9 +293,9 @@ def _wait(backfill_id: int) -> None:
         if all(state in _ENDED for state in states):
             break
         time.sleep(_POLL_SECONDS)
-    _wait_for_its_close(backfill_id)
     if states[DagRunState.FAILED]:
         _fail(f"backfill {backfill_id}: {states[DagRunState.FAILED]} runs failed; see their mails")
+    _wait_for_its_close(backfill_id)
 
 
 def _wait_for_its_close(backfill_id: int) -> None:

@@ -129,7 +129,10 @@ def _how_args() -> tuple[Arg, ...]:
         ),
         _flag(("-B", "--run-backwards"), "Latest interval first"),
         _flag(("-n", "--dry-run"), "Only say which intervals would run"),
-        _flag(("--wait",), "Wait until every run has ended; exit code 1 if one failed"),
+        _flag(
+            ("--wait",),
+            "Wait for every run and the backfill to end; exit code 1 if one failed",
+        ),
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from tidemark.connection import mask_key, source_url
-from tidemark.errors import TidemarkError
+from tidemark.errors import ConfigError, TidemarkError
 from tidemark.landing import TableJob
 from tidemark.metadata import Table, load_source, source_file
 from tidemark.reconcile.compare import reconcile_table
@@ -31,6 +31,9 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """
     source = load_source(source_file(settings.config, arguments.source), settings.rules_folder)
     tables = source.tables_named(arguments.table)
+    if arguments.dry_run and not arguments.repair:
+        message = "--dry-run says what --repair would write: give --repair too"
+        raise ConfigError(message)
     options = Options(arguments.deep, arguments.repair, arguments.dry_run)
     url, store, lake = source_url(source, settings), open_store(settings.lake.root), settings.lake
     key, run_id = mask_key(source, settings), new_run_id(datetime.now(UTC))

@@ -1,6 +1,6 @@
 """Decide which keys differ, and how: pure functions over the two sides of one hash bucket.
 
-A side is a frame with `_key`, `_digest`, `_order` (the place of the row's cursor on a line) and
+A side is a frame with `_key`, `_digest`, `__order` (the place of the row's cursor on a line) and
 ``place``, the row's number in the table that the frame was made of.
 """
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from tidemark.buckets import DIGEST, KEY
 
-ORDER, SEQUENCE, DELETED = "_order", "_sequence", "_deleted"
+ORDER, SEQUENCE, DELETED = "__order", "_sequence", "__deleted"  # none of a source's columns
 VERDICT = "verdict"
 EMPTY = pl.DataFrame(
     schema={KEY: pl.Binary, DIGEST: pl.Binary, ORDER: pl.Int64, "place": pl.UInt32}

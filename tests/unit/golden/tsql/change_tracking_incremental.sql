@@ -58,6 +58,6 @@ WHERE changed_at IS NOT NULL AND changed_at <= CAST(:param_2 AS datetime2(7)) OR
 -- :param_2 = '2026-01-01 12:00:00.123456'
 
 -- the rows
-SELECT changed.order_id, changed.[line]]no], present.[per%cent:x], present.quantity, present.changed_at, present.row_version, CASE WHEN (present.order_id IS NULL) THEN 'delete' WHEN (changed.[SYS_CHANGE_OPERATION] = N'I') THEN 'insert' ELSE 'update' END AS _operation, CAST(changed.[SYS_CHANGE_VERSION] AS VARCHAR(20)) AS _source_sequence
+SELECT changed.order_id, changed.[line]]no], present.[per%cent:x], present.quantity, present.changed_at, present.row_version, CASE WHEN (present.order_id IS NULL) THEN 'delete' WHEN (N'I' = changed.[SYS_CHANGE_OPERATION]) THEN 'insert' ELSE 'update' END AS _operation, CAST(changed.[SYS_CHANGE_VERSION] AS VARCHAR(20)) AS _source_sequence
 FROM CHANGETABLE(CHANGES [sales.eu].[Order]]Line], :param_1) AS changed LEFT OUTER JOIN [sales.eu].[Order]]Line] AS present ON changed.order_id = present.order_id AND changed.[line]]no] = present.[line]]no]
 -- :param_1 = 0
