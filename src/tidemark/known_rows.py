@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +14,7 @@ from tidemark.buckets import DIGEST
 from tidemark.errors import LakeError
 from tidemark.lake_tables import read_batches
 from tidemark.layout import Lake, sequence_of
+from tidemark.pending import read_marker
 from tidemark.published import bronze_files
 from tidemark.storage import Store
 from tidemark.whole_table import known_keys
@@ -83,24 +83,29 @@ def from_lake(table: LakeTable) -> Iterator[pa.RecordBatch]:
     Raises:
         LakeError: A file can't be read.
     """
-    merged, waiting = waiting_for_silver(table)
-    if merged:
+    waiting = waiting_for_silver(table)
+    log = table.store.names(f"{table.lake.silver(table.name)}/_delta_log")
+    # Whether its marker is there or not: what silver holds, a delete must reach.
+    if any(name.partition(".")[0].isdigit() for name in log):
         yield from _from_silver(table)
     yield from keys_in(table, waiting)
 
 
-def waiting_for_silver(table: LakeTable) -> tuple[bool, list[str]]:
-    """Tell whether silver holds anything of a table, and which bronze files still wait for it."""
+def waiting_for_silver(table: LakeTable) -> list[str]:
+    """Name the bronze files that silver has not recorded as merged.
+
+    Raises:
+        StateError: Silver's marker holds something else.
+    """
     files = bronze_files(table.store, table.lake, table.name)
-    content = table.store.read(table.lake.marker("silver", table.name))
-    marker = json.loads(content.data) if content else {}
+    marker = read_marker(table.store, table.lake.marker("silver", table.name))
     done = sequence_of(str(marker.get("newest") or ""))
     if done is None:
-        return False, [file for file, _ in files]
+        return [file for file, _ in files]
     later = [file for file, sequence in files if sequence > done]
     # A file that was published late, under an older sequence, shows in the count alone.
     complete = marker.get("count") == len(files) - len(later)
-    return True, later if complete else [file for file, _ in files]
+    return later if complete else [file for file, _ in files]
 
 
 def _from_silver(table: LakeTable) -> Iterator[pa.RecordBatch]:

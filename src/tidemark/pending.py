@@ -87,12 +87,13 @@ def mark_gold_done(store: Store, lake: Lake, table: str, version: int) -> None:
 
 def _is_silver_pending(store: Store, lake: Lake, table: str) -> bool:
     snapshot = bronze_snapshot(store, lake, table)
-    return snapshot.count > 0 and _read(store, lake.marker("silver", table)) != asdict(snapshot)
+    done = read_marker(store, lake.marker("silver", table))
+    return snapshot.count > 0 and done != asdict(snapshot)
 
 
 def _is_gold_pending(store: Store, lake: Lake, table: str) -> bool:
     version = silver_version(store, lake, table)
-    done = _read(store, lake.marker("gold", table)).get("silver_version")
+    done = read_marker(store, lake.marker("gold", table)).get("silver_version")
     if version is None or version == done:
         return False
     return not isinstance(done, int) or not _only_tidied(store, lake, table, done, version)
@@ -122,7 +123,12 @@ def _write(store: Store, path: str, value: dict[str, object]) -> None:
     store.write(path, json.dumps(value, sort_keys=True).encode())
 
 
-def _read(store: Store, path: str) -> dict[str, object]:
+def read_marker(store: Store, path: str) -> dict[str, object]:
+    """Read a layer's marker of a table; it is empty where there is none.
+
+    Raises:
+        StateError: The file holds something else.
+    """
     content = store.read(path)
     if content is None:
         return {}

@@ -196,6 +196,24 @@ def test_rows_that_no_read_took_are_named_where_there_are_no_others(
     assert run(world).differing == 0
 
 
+def test_after_a_column_has_come_a_snapshot_leaves_all_to_its_next_read(tmp_path: Path) -> None:
+    world = make_world(tmp_path, fields="strategy: snapshot")
+    world.put((1, "a", at(1)), (2, "b", at(1)), (3, "c", at(1)))
+    world.run()
+    merge(world)
+    world.sql(
+        "ALTER TABLE DimUser ADD COLUMN plan TEXT DEFAULT 'Free'",
+        "UPDATE DimUser SET user_name = 'A' WHERE user_id = 1",
+        "DELETE FROM DimUser WHERE user_id = 2",
+    )
+    world.put((4, "d", at(1)))
+    assert run(world).differing == 0
+    world.run()
+    merge(world)
+    world.sql("UPDATE DimUser SET plan = 'Family' WHERE user_id = 3")
+    assert run(world).differing == 0, "the next read brings it"
+
+
 def test_a_table_that_became_empty_is_equal(world: World) -> None:
     world.sql("DELETE FROM DimUser")
     assert len(found(run(world, repair=True))["extra"]) == 10

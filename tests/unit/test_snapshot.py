@@ -21,6 +21,7 @@ import pytest
 from core_harness import FAST, SOAK, InterruptedStore, World, load_table, make_world
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from silver_harness import newest_rows, write_silver
 
 from tidemark import whole_table
 from tidemark.errors import LakeError, SourceError, StateError
@@ -210,6 +211,33 @@ def test_a_lost_state_is_a_full_reload_without_ghosts(world: World, gone: str) -
     assert "read whole" in copied["note"]
     assert_whole(world)
     assert world.run()["rows"] == 0
+
+
+def test_what_silver_holds_is_known_without_its_marker(world: World) -> None:
+    world.put((1, "a", at(1)), (2, "b", at(2)))
+    world.run()
+    columns = [
+        ("user_id", pa.int64()),
+        ("user_name", pa.string()),
+        ("updated_at", pa.timestamp("us")),
+    ]
+    write_silver(world, newest_rows(world), pa.schema(columns))
+    world.store.remove(world.lake.marker("silver", "DimUser"))
+    world.store.remove(f"bronze/DimUser/{world.published[0]}")
+    world.store.remove(world.lake.state_file("DimUser"))
+    world.sql("DELETE FROM DimUser WHERE user_id = 2")
+    copied = world.run()
+    assert operations(world, copied["sequence"]) == {1: "upsert", 2: "delete"}
+
+
+def test_a_corrupt_marker_is_named(world: World) -> None:
+    world.put((1, "a", at(1)))
+    world.run()
+    world.store.remove(world.lake.state_file("DimUser"))
+    for content in (b"{", b"[]"):
+        world.store.write(world.lake.marker("silver", "DimUser"), content)
+        with pytest.raises(StateError, match=r"silver/DimUser.json: not a JSON object"):
+            world.run()
 
 
 def test_a_corrupt_digests_file_is_named_and_nothing_is_lost(world: World) -> None:

@@ -97,7 +97,7 @@ def look(table: LakeTable, columns: pa.Schema, order: str | None, *, deep: bool)
     """
     files = bronze_files(table.store, table.lake, table.name)
     silver = open_silver(table)
-    waiting = set(waiting_for_silver(table)[1]) if silver is not None else set()
+    waiting = set(waiting_for_silver(table)) if silver is not None else set()
     merged = tuple(sorted((f for f in files if f[0] not in waiting), key=lambda f: (f[1], f[0])))
     trusted = _trusted_from(table, columns, merged) if silver is not None else None
     against = "bronze" if silver is None else "silver"

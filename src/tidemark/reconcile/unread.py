@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tidemark.bronze import META_COLUMNS
 from tidemark.extract.choice import choose
 from tidemark.extract.source import OpenSource, SourceTable
 from tidemark.extract.strategy import PRESENT, ReadPlan, read_changes
 from tidemark.ingest import plan_read
-from tidemark.known_rows import LakeTable, from_snapshot
+from tidemark.known_rows import LakeTable, from_snapshot, newest_columns
 from tidemark.landing import TableJob
 from tidemark.watermark import TableState
 from tidemark.whole_table import known_keys
@@ -46,7 +47,11 @@ def unread(
         folder, _, file = (state.digests or "").rpartition("/")
         if state.digests is None or file not in job.store.names(folder):
             return Unread()
-        return Unread(from_snapshot(table, state.digests, state.advanced), has_baseline=True)
+        rows = from_snapshot(table, state.digests, state.advanced)
+        if newest_columns(table) != {n.lower() for n in (*described.columns.names, *META_COLUMNS)}:
+            # Of other columns no digest is equal: the next read reads each row anew.
+            rows = (known_keys(batch, job.table.key, None) for batch in rows)
+        return Unread(rows, has_baseline=True)
     read = plan_read(job, state, source, state.cdc, None)
     if read.anew is not None or read.plan.whole:
         return Unread()
