@@ -79,6 +79,7 @@ MEANWHILE: list[tuple[Any, ...]] = [
     ("commit", 0),
     ("roll back", 0),
     ("capture", 9),
+    ("cleaned up", []),
     ("cleaned up", [("newer", 1, "c")]),
     ("untracked", [("newer", 1, "c")]),
     ("new instance",),
@@ -291,6 +292,7 @@ def test_nothing_may_happen_before_any_statement_that_loses_a_row(
 @example(steps=[("back up",), ("newer", 1, "b"), ("delete", 2), ("caught up",), ("restore",)])
 @example(steps=[("open", [("newer", 1, "b")]), ("newer", 2, "b"), ("run",), ("commit", 0)])
 @example(steps=[("open", [("newer", 1, "b")]), *[("newer", 2, "b")] * 10, ("run",), ("commit", 0)])
+@example(steps=[("back-dated", 1, "b")])
 @example(steps=[("newer", 3, "a"), ("newer", 3, "b"), ("delete", 3), ("caught up",)])
 @given(steps=st.lists(STEPS, min_size=4, max_size=14))
 def test_what_is_not_seen_is_named_and_mended(strategy: str, steps: list[tuple[Any, ...]]) -> None:
