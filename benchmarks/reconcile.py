@@ -40,6 +40,7 @@ source: {connection: bench}
 tables:
   wide: {schema: bench, key: id, cursor: changed_at, strategy: watermark}
 """
+_LEAST_ROWS = 100_000  # of a hundredth of which a row of each kind differs
 _BEHIND = """
 UPDATE bench.wide SET a = a + 1 WHERE id % 1000 = 1;
 DELETE FROM bench.wide WHERE id % 1000 = 2;
@@ -52,6 +53,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--compare", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.rows < _LEAST_ROWS:
+        parser.error(f"--rows {args.rows}: {_LEAST_ROWS:,} is the least, as 2 of 1,000 differ")
     if args.compare:
         _compare(**json.load(sys.stdin))
         return

@@ -5,8 +5,14 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 import pytest
+from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+
+# On top of the profile that Hypothesis takes by itself, by which CI has the same examples always:
+# how long one takes says nothing of whether it is right.
+settings.register_profile("without deadline", settings(), deadline=None)
+settings.load_profile("without deadline")
 
 
 class _SharedStart(LoadScopeScheduling):

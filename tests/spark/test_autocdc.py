@@ -159,7 +159,6 @@ FLOWS = {
 @settings(
     max_examples=20 if os.environ.get("TIDEMARK_SOAK") else 1,
     derandomize=not os.environ.get("TIDEMARK_SOAK"),
-    deadline=None,
     phases=[Phase.generate],  # a seed can't be shrunk; the failing key's story is printed instead
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -139,7 +139,7 @@ def test_near_rows_differ(left: tuple[str | None, ...], right: tuple[str | None,
     assert first != second
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(ROWS, min_size=2, max_size=12))
 def test_equal_rows_and_only_those_have_equal_digests(rows: list[dict[str, Any]]) -> None:
     values = digests(pa.Table.from_pylist(rows, SCHEMA))
@@ -148,7 +148,7 @@ def test_equal_rows_and_only_those_have_equal_digests(rows: list[dict[str, Any]]
             assert (row == other) == (values[i] == values[j])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(ROWS, min_size=1, max_size=8), st.permutations(list(COLUMNS)), st.data())
 def test_the_order_of_columns_and_the_cut_into_chunks_do_not_count(
     rows: list[dict[str, Any]], order: list[str], data: st.DataObject

@@ -244,7 +244,6 @@ def live(life: Life, step: tuple[Any, ...]) -> None:
 
 @settings(
     max_examples=2000 if SOAK else 100,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(CLOCKS, st.lists(STEPS, min_size=4, max_size=16))

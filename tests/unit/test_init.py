@@ -427,7 +427,7 @@ def test_any_text_is_read_as_it_was_written(name: str) -> None:
     assert not document.problems
 
 
-@settings(max_examples=1_000 if SOAK else 100, deadline=None)
+@settings(max_examples=1_000 if SOAK else 100)
 @given(
     st.lists(
         st.tuples(NAMES, NAMES, NAMES, NAMES), min_size=1, max_size=4, unique_by=lambda t: t[0]

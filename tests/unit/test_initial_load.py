@@ -97,7 +97,7 @@ KEYS: dict[str, tuple[str, st.SearchStrategy[Any]]] = {
 }
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.differing_executors])
 @given(data=st.data(), count=st.integers(2, 6))
 @pytest.mark.parametrize("kind", KEYS)
 def test_the_ranges_hold_every_row_and_none_twice(
@@ -125,7 +125,7 @@ def test_the_ranges_hold_every_row_and_none_twice(
 STEPS = st.sampled_from(["change", "insert", "range", "range", "again", "backfill", "interrupted"])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.differing_executors])
 @given(steps=st.lists(STEPS, max_size=14), keys=st.randoms(use_true_random=False))
 def test_whatever_happens_between_the_ranges_the_lake_equals_the_source(
     steps: list[str], keys: Any

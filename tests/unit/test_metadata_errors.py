@@ -259,8 +259,13 @@ def test_a_file_name_that_is_no_dag_id_is_refused(tmp_path: Path, name: str) -> 
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"nowhere\.yaml: can't be read: No such file"):
-        load_source(tmp_path / "nowhere.yaml")
+    with pytest.raises(ConfigError, match=r"spotfy\.yaml: there is no such file; .* no source's"):
+        load_source(tmp_path / "spotfy.yaml")
+    (tmp_path / "spotify.yaml").touch()
+    with pytest.raises(ConfigError, match=r"holds spotify; did you mean 'spotify'\?"):
+        load_source(tmp_path / "spotfy.yaml")
+    with pytest.raises(ConfigError, match=r"there is no folder .*nowhere; let TIDEMARK_CONFIG"):
+        load_source(tmp_path / "nowhere" / "spotify.yaml")
 
 
 MODELS: list[tuple[tuple[str, ...], type[BaseModel]]] = [

@@ -111,7 +111,6 @@ def named(result: TableResult) -> dict[int, str]:
 @pytest.mark.parametrize("strategy", ["watermark", "snapshot"])
 @settings(
     max_examples=500 if SOAK else 50,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(steps=st.lists(STEPS, min_size=4, max_size=14))

@@ -291,7 +291,6 @@ def test_nothing_may_happen_before_any_statement_that_loses_a_row(
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @settings(
     max_examples=500 if SOAK else 25,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @example(steps=[("untracked", [("delete", 1)])])

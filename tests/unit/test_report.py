@@ -191,7 +191,7 @@ NAMES = st.text(st.characters(codec="ascii", categories=("L", "N", "P")), min_si
 COUNTS = st.none() | st.integers(0, 10**12)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(
         st.builds(

@@ -446,7 +446,6 @@ STEPS = st.one_of(
 
 @settings(
     max_examples=2000 if SOAK else 100,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(st.lists(STEPS, min_size=4, max_size=16))

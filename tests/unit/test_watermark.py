@@ -254,7 +254,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(STEPS)
 def test_no_order_of_steps_moves_a_watermark_back(steps: list[tuple[int, int, bool]]) -> None:
     with TemporaryDirectory() as folder:

@@ -8,7 +8,9 @@ from pathlib import Path
 import yaml
 
 from tidemark.errors import ConfigError
+from tidemark.metadata.config_digest import config_files
 from tidemark.metadata.problems import Loc, Problem
+from tidemark.suggestions import did_you_mean
 
 _TEXT = "tag:yaml.org,2002:str"
 _MERGE = "tag:yaml.org,2002:merge"
@@ -53,6 +55,8 @@ def read_yaml(path: Path) -> Document:
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1}: " if mark else ""
         raise ConfigError(f"{path}: {line}is no YAML: {error.problem}") from None
+    except FileNotFoundError:
+        raise ConfigError(_absent(path)) from None
     except OSError as error:
         raise ConfigError(f"{path}: can't be read: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -60,6 +64,15 @@ def read_yaml(path: Path) -> Document:
     if document.data is None:
         raise ConfigError(f"{path}: is empty; it needs at least 'source' and 'tables'")
     return document
+
+
+def _absent(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f"{path}: there is no folder {path.parent}; let TIDEMARK_CONFIG name yours"
+    names = [file.stem for file in config_files(path.parent)]
+    held = f"holds {', '.join(names)}" if names else "holds no source's file"
+    near = did_you_mean(path.stem, names)
+    return f"{path}: there is no such file; {path.parent} {held}{near}"
 
 
 def _parse(text: str) -> Document:
