@@ -40,7 +40,7 @@ source: {connection: bench}
 tables:
   wide: {schema: bench, key: id, cursor: changed_at, strategy: watermark}
 """
-_LEAST_ROWS = 100_000  # of a hundredth of which a row of each kind differs
+_LEAST_ROWS = 200  # of a hundredth of which a row of each kind differs
 _BEHIND = """
 UPDATE bench.wide SET a = a + 1 WHERE id % 1000 = 1;
 DELETE FROM bench.wide WHERE id % 1000 = 2;

@@ -184,7 +184,7 @@ def test_wait_ends_with_the_runs(
         with create_session() as session:
             session.execute(update(DagRun).values(state=DagRunState(state)))
 
-    monkeypatch.setattr("tidemark.airflow.backfill.time.sleep", scheduler)
+    monkeypatch.setattr("tidemark.airflow.backfill.sleep", scheduler)
     if code:
         with pytest.raises(SystemExit, match="5 runs failed"):
             call(*FIVE_DAYS, "--wait")
@@ -220,7 +220,7 @@ def test_wait_ends_when_the_scheduler_has_closed_the_backfill(
             if closes and len(slept) == 4:
                 session.execute(update(Backfill).values(completed_at=datetime.now(UTC)))
 
-    monkeypatch.setattr("tidemark.airflow.backfill.time.sleep", scheduler)
+    monkeypatch.setattr("tidemark.airflow.backfill.sleep", scheduler)
     if not closes:
         monkeypatch.setattr("tidemark.airflow.backfill._CLOSE_SECONDS", 0.0)
     call(*FIVE_DAYS, "--wait")

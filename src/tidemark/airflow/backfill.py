@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-import time
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from time import monotonic, sleep
 from typing import Any, NoReturn
 
 from airflow import settings as airflow_settings
@@ -292,7 +292,7 @@ def _wait(backfill_id: int) -> None:
             shown = line
         if all(state in _ENDED for state in states):
             break
-        time.sleep(_POLL_SECONDS)
+        sleep(_POLL_SECONDS)
     if states[DagRunState.FAILED]:
         _fail(f"backfill {backfill_id}: {states[DagRunState.FAILED]} runs failed; see their mails")
     _wait_for_its_close(backfill_id)
@@ -303,15 +303,15 @@ def _wait_for_its_close(backfill_id: int) -> None:
 
     It looks every 30 s; where none runs any more, nothing is waited for.
     """
-    deadline = time.monotonic() + (_CLOSE_SECONDS if _has_scheduler() else 0.0)
+    deadline = monotonic() + (_CLOSE_SECONDS if _has_scheduler() else 0.0)
     while not _is_closed(backfill_id):
-        if time.monotonic() >= deadline:
+        if monotonic() >= deadline:
             _say(
                 f"  backfill {backfill_id} is not closed yet: a running scheduler does it within "
                 "half a minute, and refuses the Dag's next backfill until then"
             )
             return
-        time.sleep(_POLL_SECONDS)
+        sleep(_POLL_SECONDS)
 
 
 def _is_closed(backfill_id: int) -> bool:
